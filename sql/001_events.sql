@@ -1,0 +1,407 @@
+-- smshook 001: events, message state, rejected bodies, keywords, and the one
+-- function that writes them.  Applied by `smshook migrate`, or by
+-- `psql -1 -f`.  Needs PostgreSQL 13, a UTF8 database, CREATE on it; no
+-- extension and no superuser.
+
+create schema sms;
+comment on schema sms is
+	'smshook: webhooks of an SMS gateway, as rows. Start with sms.event.';
+
+create table sms.schema_version (
+	version    int primary key,
+	applied_at timestamptz not null default now()
+);
+comment on table sms.schema_version is
+	'Migrations that were applied to this database, a row each.';
+comment on column sms.schema_version.version is 'Number of the file in sql/.';
+comment on column sms.schema_version.applied_at is 'When it was applied.';
+insert into sms.schema_version (version) values (1);
+
+-- ---------------------------------------------------------------- tables
+
+create table sms.event (
+	id           bigint primary key,
+	received_at  timestamptz not null,
+	occurred_at  timestamptz,
+	source       text not null,
+	kind         text not null,
+	message_id   text,
+	phone        text,
+	device_id    text,
+	device_name  text,
+	channel      text,
+	status       text check (status in
+		('queued', 'sent', 'delivered', 'failed', 'unknown')),
+	status_code  int,
+	status_text  text,
+	body         text,
+	keyword      text,
+	media_url    text,
+	note         text,
+	payload      jsonb,
+	raw          bytea,
+	ingest_id    uuid not null unique,
+	duplicate_of bigint
+);
+comment on table sms.event is
+	'Every webhook that was an event, one row each, never changed. Ids are in '
+	'commit order: WHERE id > :last ORDER BY id misses none. Gaps mean nothing.';
+comment on column sms.event.id is 'Place in the log; a later commit has a larger id.';
+comment on column sms.event.received_at is 'When the receiver got the request.';
+comment on column sms.event.occurred_at is
+	'When it happened, by the gateway''s word; null where that was unreadable.';
+comment on column sms.event.source is 'Name of the [source] whose token was used.';
+comment on column sms.event.kind is
+	'delivery_status, incoming_sms, or an event name not known to smshook.';
+comment on column sms.event.message_id is 'The gateway''s id of the message.';
+comment on column sms.event.phone is
+	'The other side''s number without punctuation, or its alphanumeric name.';
+comment on column sms.event.device_id is 'The gateway''s id of the device.';
+comment on column sms.event.device_name is 'The device''s name, as sent.';
+comment on column sms.event.channel is 'SIM slot or channel of the device.';
+comment on column sms.event.status is
+	'delivery_status: queued, sent, delivered, failed or unknown.';
+comment on column sms.event.status_code is 'The gateway''s status_id, as sent.';
+comment on column sms.event.status_text is 'The gateway''s word for the status, as sent.';
+comment on column sms.event.body is 'Text of an incoming SMS.';
+comment on column sms.event.keyword is
+	'First word of an incoming SMS, upper-cased, without punctuation around it.';
+comment on column sms.event.media_url is 'Where the picture of an image message is.';
+comment on column sms.event.note is 'What could not be read in the body, and why.';
+comment on column sms.event.payload is
+	'The whole body. What jsonb cannot hold stands as U+FFFD; see raw.';
+comment on column sms.event.raw is
+	'The body''s bytes, only where payload is not faithful to them.';
+comment on column sms.event.ingest_id is
+	'The receiver''s id of the request, by which a replay is recognised.';
+comment on column sms.event.duplicate_of is
+	'Id of the first event with the same bytes from the same source, if it or a '
+	'later one of them came within 7 days before.';
+
+create sequence sms.event_id owned by sms.event.id;
+comment on sequence sms.event_id is
+	'Ids of sms.event; drawn under the lock of sms.ingest alone.';
+
+create table sms.message (
+	source      text not null,
+	message_id  text not null,
+	status      text not null,
+	status_code int,
+	status_text text,
+	phone       text,
+	device_id   text,
+	occurred_at timestamptz,
+	received_at timestamptz not null,
+	event_id    bigint not null,
+	primary key (source, message_id)
+) with (fillfactor = 80);
+comment on table sms.message is
+	'The current delivery status of each message, by the rules of sms.status_rank.';
+comment on column sms.message.source is 'As in sms.event.';
+comment on column sms.message.message_id is 'As in sms.event.';
+comment on column sms.message.status is 'The status that holds now.';
+comment on column sms.message.status_code is 'status_code of that event.';
+comment on column sms.message.status_text is 'status_text of that event.';
+comment on column sms.message.phone is 'The recipient.';
+comment on column sms.message.device_id is 'The device that sent it.';
+comment on column sms.message.occurred_at is 'When the status began to hold.';
+comment on column sms.message.received_at is 'When that event was received.';
+comment on column sms.message.event_id is 'The event that decided the status.';
+
+create table sms.rejected (
+	id           bigint generated always as identity primary key,
+	received_at  timestamptz not null,
+	source       text not null,
+	remote_addr  text,
+	http_status  int not null,
+	reason       text not null,
+	content_type text,
+	body         bytea,
+	ingest_id    uuid not null unique
+);
+comment on table sms.rejected is
+	'Bodies that came with a valid token and are no event, kept as they came.';
+comment on column sms.rejected.id is 'Counts up; not in commit order.';
+comment on column sms.rejected.received_at is 'When the receiver got the request.';
+comment on column sms.rejected.source is 'Name of the [source] whose token was used.';
+comment on column sms.rejected.remote_addr is 'Address that the web server saw.';
+comment on column sms.rejected.http_status is 'The answer that the sender got.';
+comment on column sms.rejected.reason is 'What was wrong with the body.';
+comment on column sms.rejected.content_type is 'Content-Type of the request.';
+comment on column sms.rejected.body is 'The bytes as they came.';
+comment on column sms.rejected.ingest_id is 'As in sms.event.';
+
+create table sms.keyword (
+	keyword text not null check (keyword = upper(keyword) and keyword <> ''),
+	channel text not null check (octet_length(channel) between 1 and 63),
+	primary key (keyword, channel)
+);
+comment on table sms.keyword is
+	'Channels to NOTIFY when an incoming SMS begins with a word: insert rows here.';
+comment on column sms.keyword.keyword is 'The word in upper case, such as VERIFY.';
+comment on column sms.keyword.channel is 'Channel that is notified, 63 bytes at most.';
+
+create table sms.recent_body (
+	source   text not null,
+	digest   bytea not null,
+	first_id bigint not null,
+	last_at  timestamptz not null,
+	primary key (source, digest)
+);
+create index recent_body_last_at on sms.recent_body (last_at);
+comment on index sms.recent_body_last_at is 'To forget old bodies.';
+comment on table sms.recent_body is
+	'Bodies of the last 7 days, by which sms.ingest knows duplicates.';
+comment on column sms.recent_body.source is 'As in sms.event.';
+comment on column sms.recent_body.digest is 'First 16 bytes of the body''s SHA-256.';
+comment on column sms.recent_body.first_id is 'The first event with these bytes.';
+comment on column sms.recent_body.last_at is 'When the latest of them was received.';
+
+-- ------------------------------------------------------------- functions
+
+-- sms.status_rank: the order of statuses within one message.  A larger rank
+-- replaces a smaller one, whatever order the events come in; equal ranks go by
+-- time.  The gateway's queued codes come in the order 1, 3, 2.
+create function sms.status_rank(status text, status_code int) returns int
+language sql immutable parallel safe as $$
+	select case status
+		when 'delivered' then 5
+		when 'failed' then 5
+		when 'sent' then 4
+		when 'queued' then case status_code when 2 then 3 when 3 then 2 else 1 end
+		else 0 end
+$$;
+comment on function sms.status_rank(text, int) is
+	'Order of statuses of one message: unknown < queued < sent < delivered, failed.';
+
+-- sms.first_word: the word that sms.keyword is asked for.
+create function sms.first_word(body text) returns text
+language sql immutable parallel safe as $$
+	select case when char_length(word) between 1 and 64 then upper(word) end
+	from btrim(substring(body from '\S+'), '.,:;!?"''()[]<>') as word
+$$;
+comment on function sms.first_word(text) is
+	'First word of a text, upper-cased, without punctuation around it; null if '
+	'there is none or it is longer than 64 characters.';
+
+-- sms.at_zone: wall clock time in a named zone; null for a zone that this
+-- PostgreSQL does not know.  The name comes from a webhook: no error for it.
+create function sms.at_zone(wall_clock timestamp, zone text) returns timestamptz
+language plpgsql stable parallel restricted as $$
+begin
+	return wall_clock at time zone zone;
+exception when invalid_parameter_value then
+	return null;
+end
+$$;
+comment on function sms.at_zone(timestamp, text) is
+	'Time of a wall clock in a named zone; null for an unknown zone.';
+
+-- sms.ingest: the only way in.  One array a column, one element an event, one
+-- commit for all; n counts from 1.  An element with an http_status is a body
+-- that was rejected.  An ingest_id that is there already is not stored again.
+--
+-- The lock is taken before ids are drawn and held until the commit is done:
+-- that is what puts ids in commit order.  Every statement after it has a
+-- snapshot of its own (READ COMMITTED), which sees all earlier batches.
+create function sms.ingest(
+	ingest_id    uuid[],
+	received_at  timestamptz[],
+	source       text[],
+	kind         text[],
+	message_id   text[],
+	phone        text[],
+	device_id    text[],
+	device_name  text[],
+	channel      text[],
+	status       text[],
+	status_code  int[],
+	status_text  text[],
+	body         text[],
+	media_url    text[],
+	occurred_at  timestamp[],   -- wall clock in zone
+	zone         text[],        -- null: UTC
+	note         text[],
+	payload      jsonb[],
+	raw          bytea[],
+	digest       bytea[],       -- null: not compared
+	http_status  int[],         -- null: an event
+	reason       text[],
+	content_type text[],
+	remote_addr  text[],
+	notify       boolean
+) returns table (n bigint, id bigint, duplicate_of bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+	ids bigint[];
+begin
+	-- A SET clause of the function would end before the commit.
+	perform set_config('synchronous_commit', 'on', true);
+	perform pg_advisory_xact_lock(32489964762525547); -- 'smshook' in ASCII
+
+	insert into sms.rejected (received_at, source, remote_addr, http_status,
+		reason, content_type, body, ingest_id)
+	select i.received_at, i.source, i.remote_addr, i.http_status,
+		i.reason, i.content_type, i.raw, i.ingest_id
+	from unnest(ingest.ingest_id, ingest.received_at, ingest.source,
+		ingest.remote_addr, ingest.http_status, ingest.reason,
+		ingest.content_type, ingest.raw)
+		as i(ingest_id, received_at, source, remote_addr, http_status, reason,
+			content_type, raw)
+	where i.http_status is not null
+	on conflict do nothing;
+
+	with input as materialized (
+		select i.*, nextval('sms.event_id') as id
+		from (
+			select i.*, case when i.zone is null
+				then i.wall_clock at time zone 'UTC'
+				else sms.at_zone(i.wall_clock, i.zone) end as occurred_at
+			from unnest(ingest.ingest_id, ingest.received_at,
+				ingest.source, ingest.kind, ingest.message_id, ingest.phone,
+				ingest.device_id, ingest.device_name, ingest.channel,
+				ingest.status, ingest.status_code, ingest.status_text,
+				ingest.body, ingest.media_url, ingest.occurred_at,
+				ingest.zone, ingest.note, ingest.payload, ingest.raw,
+				ingest.digest, ingest.http_status) with ordinality
+				as i(ingest_id, received_at, source, kind, message_id, phone,
+				device_id, device_name, channel, status, status_code,
+				status_text, body, media_url, wall_clock, zone, note,
+				payload, raw, digest, http_status, n)
+			where i.http_status is null and not exists (
+				select from sms.event e where e.ingest_id = i.ingest_id)
+			order by i.n
+		) i
+	), seen as (
+		insert into sms.recent_body as r (source, digest, first_id, last_at)
+		select distinct on (i.source, i.digest)
+			i.source, i.digest, i.id, i.received_at
+		from input i where i.digest is not null
+		order by i.source, i.digest, i.id
+		on conflict (source, digest) do update set
+			first_id = case
+				when r.last_at < excluded.last_at - interval '7 days'
+				then excluded.first_id else r.first_id end,
+			last_at = greatest(r.last_at, excluded.last_at)
+		returning r.source, r.digest, r.first_id
+	), stored as (
+		insert into sms.event (id, received_at, occurred_at, source, kind,
+			message_id, phone, device_id, device_name, channel, status,
+			status_code, status_text, body, keyword, media_url, note, payload,
+			raw, ingest_id, duplicate_of)
+		select i.id, i.received_at, i.occurred_at, i.source, i.kind,
+			i.message_id, i.phone, i.device_id, i.device_name, i.channel,
+			i.status, i.status_code, i.status_text, i.body,
+			case when i.kind = 'incoming_sms' then sms.first_word(i.body) end,
+			i.media_url,
+			case when i.wall_clock is not null and i.occurred_at is null
+				then concat_ws('; ', i.note, 'occurred_at: unknown time zone')
+				else i.note end,
+			i.payload, i.raw, i.ingest_id, nullif(s.first_id, i.id)
+		from input i left join seen s
+			on s.source = i.source and s.digest = i.digest
+		order by i.id
+		returning id
+	)
+	select array_agg(s.id) into ids from stored s;
+
+	-- The batch's best event of each message meets what is known of it.  Ids
+	-- longer than an index takes stay in sms.event alone.
+	insert into sms.message as m (source, message_id, status, status_code,
+		status_text, phone, device_id, occurred_at, received_at, event_id)
+	select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,
+		e.status_code, e.status_text, e.phone, e.device_id, e.occurred_at,
+		e.received_at, e.id
+	from sms.event e
+	where e.id = any (ids) and e.kind = 'delivery_status'
+		and e.duplicate_of is null and e.status is not null
+		and octet_length(e.message_id) <= 1024
+	order by e.source, e.message_id,
+		sms.status_rank(e.status, e.status_code) desc,
+		coalesce(e.occurred_at, e.received_at) desc, e.id desc
+	on conflict (source, message_id) do update set
+		status = excluded.status, status_code = excluded.status_code,
+		status_text = excluded.status_text,
+		phone = coalesce(excluded.phone, m.phone),
+		device_id = coalesce(excluded.device_id, m.device_id),
+		occurred_at = excluded.occurred_at, received_at = excluded.received_at,
+		event_id = excluded.event_id
+	where (sms.status_rank(excluded.status, excluded.status_code),
+			coalesce(excluded.occurred_at, excluded.received_at),
+			excluded.event_id)
+		> (sms.status_rank(m.status, m.status_code),
+			coalesce(m.occurred_at, m.received_at), m.event_id);
+
+	-- Anyone may LISTEN: no number and no text.  A payload is 8000 bytes at most.
+	if notify then
+		perform pg_notify('sms_event', case
+			when e.kind = 'delivery_status' and octet_length(e.message_id) <= 1024
+			then format('{"id":%s,"kind":"delivery_status","message_id":%s,"status":"%s"}',
+				e.id, to_json(e.message_id), e.status)
+			else format('{"id":%s,"kind":%s}', e.id, to_json(left(e.kind, 64))) end)
+		from sms.event e
+		where e.id = any (ids) and e.duplicate_of is null
+		order by e.id;
+		perform pg_notify(k.channel,
+			format('{"id":%s,"kind":"incoming_sms"}', e.id))
+		from sms.event e join sms.keyword k on k.keyword = e.keyword
+		where e.id = any (ids) and e.duplicate_of is null
+		order by e.id;
+	end if;
+
+	-- Bodies that are too old to compare with, some with each batch.
+	delete from sms.recent_body r where r.ctid = any (array(
+		select o.ctid from sms.recent_body o
+		where o.last_at < now() - interval '7 days'
+		order by o.last_at limit 2 * cardinality(ingest.ingest_id)));
+
+	return query
+	select i.n, e.id, e.duplicate_of
+	from unnest(ingest.ingest_id) with ordinality as i(ingest_id, n)
+	left join sms.event e on e.ingest_id = i.ingest_id
+	order by i.n;
+end
+$$;
+comment on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
+	text[], text[], text[], text[], text[], int[], text[], text[], text[],
+	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
+	text[], boolean) is
+	'Stores a batch of webhooks: one array a column, one element an event. '
+	'Returns n (from 1), the id (null for a rejected body) and duplicate_of. '
+	'Used by the receiver alone; schema version 1.';
+
+-- ----------------------------------------------------------------- views
+
+create view sms.delivery_status as
+	select id, received_at, occurred_at, source, message_id, phone, device_id,
+		channel, status, status_code, status_text
+	from sms.event
+	where kind = 'delivery_status' and duplicate_of is null;
+comment on view sms.delivery_status is
+	'Delivery receipts in the order they came. The current state is in sms.message.';
+
+create view sms.incoming_sms as
+	select id, received_at, occurred_at, source, message_id, phone, device_id,
+		device_name, channel, body, keyword, media_url
+	from sms.event
+	where kind = 'incoming_sms' and duplicate_of is null;
+comment on view sms.incoming_sms is 'Messages that people sent, without duplicates.';
+
+create view sms.conversation as
+	select phone, coalesce(occurred_at, received_at) as at, 'in' as direction,
+		body, media_url, null as status, source, message_id, id as event_id
+	from sms.event
+	where kind = 'incoming_sms' and duplicate_of is null
+	union all
+	select phone, coalesce(occurred_at, received_at), 'out',
+		null, null, status, source, message_id, event_id
+	from sms.message
+	where phone is not null;
+comment on view sms.conversation is
+	'Both directions of a phone number: WHERE phone = ... ORDER BY at. Of sent '
+	'messages the gateway tells the status, not the text.';
+
+-- Nobody but the owner, until roles.sql or an administrator says otherwise.
+revoke all on all functions in schema sms from public;

@@ -1,0 +1,30 @@
+-- smshook: two group roles, for those who want them.  Optional; apply after
+-- `smshook migrate` as a role that may create roles:
+--	psql -v ON_ERROR_STOP=1 -1 -f roles.sql
+-- then give them to logins:
+--	create role smshook login password '...' in role smshook_writer;
+--	create role helpdesk login password '...' in role smshook_reader;
+
+do $$
+begin
+	if not exists (select from pg_roles where rolname = 'smshook_writer') then
+		create role smshook_writer nologin;
+	end if;
+	if not exists (select from pg_roles where rolname = 'smshook_reader') then
+		create role smshook_reader nologin;
+	end if;
+end
+$$;
+
+-- The receiver: it can hand in webhooks and cannot read one row.
+grant usage on schema sms to smshook_writer;
+grant execute on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
+	text[], text[], text[], text[], text[], int[], text[], text[], text[],
+	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
+	text[], boolean) to smshook_writer;
+
+-- Applications that read.
+grant usage on schema sms to smshook_reader;
+grant select on sms.event, sms.message, sms.rejected, sms.keyword,
+	sms.schema_version, sms.delivery_status, sms.incoming_sms, sms.conversation
+	to smshook_reader;

@@ -190,7 +190,7 @@ create function sms.at_zone(wall_clock timestamp, zone text) returns timestamptz
 language plpgsql stable parallel restricted as $$
 begin
 	return wall_clock at time zone zone;
-exception when invalid_parameter_value then
+exception when data_exception then
 	return null;
 end
 $$;

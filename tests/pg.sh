@@ -16,16 +16,16 @@ pg_bindir() {
 		printf '%s\n' "$PG_BINDIR"
 		return
 	fi
-	for pg_dir in "$(pg_config --bindir 2>/dev/null)" \
-		"$(dirname "$(command -v initdb)" 2>/dev/null)" \
-		/usr/lib/postgresql/*/bin /usr/lib/postgresql*/bin \
-		/usr/pgsql-*/bin /usr/local/pgsql*/bin /opt/pgsql*/bin
+	for pg_initdb in "$(pg_config --bindir 2>/dev/null)/initdb" \
+		"$(command -v initdb)" /usr/lib/postgresql*/bin/initdb \
+		/usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
+		/usr/local/pgsql*/bin/initdb
 	do
-		[ -x "$pg_dir/initdb" ] && [ -x "$pg_dir/pg_ctl" ] || continue
-		pg_version=$("$pg_dir/initdb" --version |
-			sed 's/[^0-9]*\([0-9]*\).*/\1/')
-		[ "$pg_version" -ge 13 ] && echo "$pg_version $pg_dir"
-	done | sort -rn | sed -n '1s/^[0-9]* //p' | grep .
+		[ -x "$pg_initdb" ] || continue
+		pg_version=$("$pg_initdb" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+		[ "$pg_version" -lt 13 ] ||
+			echo "$pg_version $(dirname "$(readlink -f "$pg_initdb")")"
+	done | sort -rnu | sed -n '1s/^[0-9]* //p' | grep .
 }
 
 # The server refuses to be root.  The folder that one is in may be closed to

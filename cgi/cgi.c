@@ -1,0 +1,105 @@
+#include "cgi.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+extern char **environ;
+
+bool
+cgi_is_called(void)
+{
+	/* Section 4.1.4 says the first MUST be there; not all hosts read it. */
+	return getenv("GATEWAY_INTERFACE") || getenv("REQUEST_METHOD");
+}
+
+/* Reads up to size bytes from fd 0, to the end or the deadline: how many. */
+static size_t
+read_all(char *bytes, size_t size, int64_t deadline)
+{
+	size_t len = 0;
+	while (len < size) {
+		struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+		if (poll(&p, 1, clock_left(deadline)) == 0)
+			break;
+		ssize_t n = read(STDIN_FILENO, bytes + len, size - len);
+		if (n == 0 || (n < 0 && errno != EINTR))
+			break;
+		len += n > 0 ? (size_t)n : 0;
+	}
+	return len;
+}
+
+/* Without a length (a chunked body under mod_cgid) the body goes to the end. */
+static enum err
+read_body(struct request *req, long max_body, char **memory_r)
+{
+	size_t size = req->content_length >= 0 ? (size_t)req->content_length
+					       : (size_t)max_body + 1;
+	*memory_r = NULL;
+	if (req->body_err || !text_is(req->method, "POST"))
+		return ERR_OK;
+	*memory_r = malloc(size + 1);
+	if (!*memory_r)
+		return ERR_MEMORY;
+	struct text body = {*memory_r, read_all(*memory_r, size, req->deadline)};
+	request_set_body(req, body, max_body);
+	if (req->content_length < 0 && clock_left(req->deadline) == 0)
+		req->body_err = ERR_BODY_CUT;
+	return ERR_OK;
+}
+
+static void
+write_all(const char *bytes, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(STDOUT_FILENO, bytes, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			log_warn("the web server does not take the answer: %m");
+			return;
+		}
+		bytes += n;
+		len -= (size_t)n;
+	}
+}
+
+static void
+respond(const struct request *req, const struct response *res)
+{
+	char out[RESPONSE_MAX + 512];
+	struct text body = response_body(res, req);
+	size_t len = response_header(res, out, sizeof out);
+	memcpy(out + len, body.ptr, body.len);
+	write_all(out, len + body.len);
+}
+
+void
+cgi_serve(struct handler *h)
+{
+	struct request req;
+	struct response res = {0};
+	char *memory;
+	request_init(&req, environ, h->conf->request_timeout_ms, h->conf->max_body);
+	enum err e = read_body(&req, h->conf->max_body, &memory);
+	if (e)
+		response_problem(&res, e, (struct text){0});
+	else
+		handle(h, &req, &res);
+	respond(&req, &res);
+	free(memory);
+}
+
+void
+cgi_refuse(enum err e)
+{
+	struct request req = {0};
+	struct response res = {0};
+	response_problem(&res, e, (struct text){0});
+	respond(&req, &res);
+}

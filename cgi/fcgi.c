@@ -1,0 +1,351 @@
+#include "fcgi.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum {
+	MAX_FDS = 4096,
+	KEPT_MS = 75000,        /* longer than nginx keeps an idle connection: 60 s */
+	DRAIN_MS = 200,         /* what comes within it after a stop is answered */
+	UNREAD_MAX = 256 * 1024, /* of a refused body, read so that the answer arrives */
+	STACK_SIZE = 512 * 1024
+};
+
+struct fcgi {
+	struct handler *h;
+	int listen_fd, epoll_fd, tick_fd, wake_fd;
+	atomic_int n_accepting; /* workers inside accept4() */
+	atomic_int n_running;   /* workers that have not ended */
+	atomic_bool is_stopping;
+	atomic_bool wants_accept; /* the listener is not armed until the next tick */
+	size_t n_threads;
+	pthread_t *threads;
+	/* By fd: until when a connection may be idle (clock_ms()), 0 while it is
+	 * not ours or a worker has it.  Whoever exchanges it to 0 owns the fd. */
+	atomic_llong idle_until[MAX_FDS];
+};
+
+/* Waits for the next event of fd, once. */
+static void
+arm(struct fcgi *f, int op, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
+	if (epoll_ctl(f->epoll_fd, op, fd, &ev) < 0)
+		log_error("epoll_ctl: %m");
+}
+
+static void
+set_timeout(int fd, int option, int64_t ms)
+{
+	struct timeval t = {ms / 1000, ms % 1000 * 1000 + 1}; /* 0 would be for ever */
+	setsockopt(fd, SOL_SOCKET, option, &t, sizeof t);
+}
+
+/* ----------------------------------------------------------- one request */
+
+/* Reads up to size bytes of the body; each wait ends by the deadline.  libfcgi
+ * fills its buffer only when it is empty, by one read. */
+static size_t
+read_body(FCGX_Request *r, char *bytes, size_t size, int64_t deadline)
+{
+	size_t len = 0;
+	while (len < size) {
+		size_t ready = (size_t)(r->in->stop - r->in->rdNext);
+		if (ready == 0) {
+			int left = clock_left(deadline);
+			if (left == 0)
+				break;
+			set_timeout(r->ipcFd, SO_RCVTIMEO, left);
+			ready = 1;
+		}
+		int want = (int)(ready < size - len ? ready : size - len);
+		int n = FCGX_GetStr(bytes + len, want, r->in);
+		len += (size_t)n;
+		if (n < want)
+			break;
+	}
+	return len;
+}
+
+/* The body, and what is beyond what we take of it: unread bytes would spoil the
+ * next request, or break the connection before the answer is read. */
+static enum err
+take_body(FCGX_Request *r, struct request *req, long max_body, char **memory_r)
+{
+	size_t size = (size_t)max_body + 1;
+	if (req->content_length >= 0 && req->content_length < max_body)
+		size = (size_t)req->content_length + 1;
+	*memory_r = malloc(size);
+	if (!*memory_r)
+		return ERR_MEMORY;
+	struct text body = {*memory_r, read_body(r, *memory_r, size, req->deadline)};
+	if (!req->body_err)
+		request_set_body(req, body, max_body);
+	char rest[4096];
+	size_t n_rest = 0;
+	while (body.len == size && n_rest < UNREAD_MAX) {
+		size_t n = read_body(r, rest, sizeof rest, req->deadline);
+		n_rest += n;
+		if (n < sizeof rest)
+			break;
+	}
+	if (FCGX_GetError(r->in) != 0 || clock_left(req->deadline) == 0)
+		req->body_err = ERR_BODY_CUT;
+	return ERR_OK;
+}
+
+static bool
+is_drained(FCGX_Request *r)
+{
+	return FCGX_GetChar(r->in) == EOF && FCGX_GetError(r->in) == 0;
+}
+
+/* Reads, handles and answers one request.  True when its connection is good
+ * for another; else *fd_r is -1 where libfcgi has closed it. */
+static bool
+serve(struct fcgi *f, int *fd_r)
+{
+	const struct conf *conf = f->h->conf;
+	FCGX_Request r;
+	struct request req;
+	struct response res;
+	char *memory, header[512];
+
+	set_timeout(*fd_r, SO_RCVTIMEO, conf->request_timeout_ms);
+	FCGX_InitRequest(&r, -1, 0);
+	r.ipcFd = *fd_r;
+	r.keepConnection = 1;
+	if (FCGX_Accept_r(&r) < 0) {
+		*fd_r = -1;
+		return false;
+	}
+	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
+	request_init(&req, r.envp, conf->request_timeout_ms, conf->max_body);
+	enum err e = take_body(&r, &req, conf->max_body, &memory);
+	if (e)
+		response_problem(&res, e, (struct text){0});
+	else
+		handle(f->h, &req, &res);
+
+	struct text body = response_body(&res, &req);
+	FCGX_PutStr(header, (int)response_header(&res, header, sizeof header), r.out);
+	FCGX_PutStr(body.ptr, (int)body.len, r.out);
+	is_kept = is_kept && is_drained(&r);
+	r.keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
+	FCGX_Finish_r(&r);
+	*fd_r = r.ipcFd; /* -1 where libfcgi closed it after an error */
+	free(memory);
+	return is_kept;
+}
+
+static void
+serve_connection(struct fcgi *f, int fd, bool may_keep)
+{
+	if (serve(f, &fd) && may_keep) {
+		atomic_store(&f->idle_until[fd], clock_ms() + KEPT_MS);
+		arm(f, EPOLL_CTL_MOD, fd);
+	} else if (fd >= 0) {
+		close(fd);
+	}
+}
+
+/* -------------------------------------------------------------- the pool */
+
+static void
+accept_one(struct fcgi *f)
+{
+	atomic_fetch_add(&f->n_accepting, 1);
+	int fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int error = errno;
+	atomic_fetch_sub(&f->n_accepting, 1);
+	if (fd < 0 && error != EINTR && error != ECONNABORTED && error != EAGAIN) {
+		/* Out of files or memory: not before the next tick. */
+		errno = error;
+		log_warn("accept: %m; trying again in a second");
+		atomic_store(&f->wants_accept, true);
+		return;
+	}
+	if (fd >= MAX_FDS) {
+		log_warn("more than %d connections: one is closed", MAX_FDS);
+		close(fd);
+	} else if (fd >= 0) {
+		long timeout = f->h->conf->request_timeout_ms;
+		set_timeout(fd, SO_SNDTIMEO, timeout);
+		atomic_store(&f->idle_until[fd], clock_ms() + timeout);
+		arm(f, EPOLL_CTL_ADD, fd);
+	}
+	if (!atomic_load(&f->is_stopping))
+		arm(f, EPOLL_CTL_MOD, f->listen_fd);
+}
+
+/* Each second: closes what was idle for too long, or everything idle when files
+ * have run out, and lets accept go on. */
+static void
+tick(struct fcgi *f)
+{
+	uint64_t n_ticks;
+	if (read(f->tick_fd, &n_ticks, sizeof n_ticks) < 0)
+		return;
+	bool is_starved = atomic_exchange(&f->wants_accept, false);
+	int64_t now = clock_ms();
+	for (int fd = 0; fd < MAX_FDS; fd++) {
+		long long until = atomic_load(&f->idle_until[fd]);
+		if (until && (until < now || is_starved) &&
+		    atomic_compare_exchange_strong(&f->idle_until[fd], &until, 0))
+			close(fd);
+	}
+	arm(f, EPOLL_CTL_MOD, f->tick_fd);
+	if (is_starved && !atomic_load(&f->is_stopping))
+		arm(f, EPOLL_CTL_MOD, f->listen_fd);
+}
+
+/* One event of the epoll; false when it is the wake-up to stop. */
+static bool
+dispatch(struct fcgi *f, int fd, bool may_keep)
+{
+	if (fd == f->wake_fd)
+		return false;
+	if (fd == f->listen_fd)
+		accept_one(f);
+	else if (fd == f->tick_fd)
+		tick(f);
+	else if (atomic_exchange(&f->idle_until[fd], 0))
+		serve_connection(f, fd, may_keep);
+	return true;
+}
+
+static void *
+work(void *arg)
+{
+	struct fcgi *f = arg;
+	struct epoll_event ev;
+	bool goes_on = true;
+	while (goes_on) {
+		int n = epoll_wait(f->epoll_fd, &ev, 1, -1);
+		if (n == 1)
+			goes_on = dispatch(f, ev.data.fd, !atomic_load(&f->is_stopping));
+	}
+	atomic_fetch_sub(&f->n_running, 1);
+	return NULL;
+}
+
+static enum err
+open_fds(struct fcgi *f)
+{
+	struct itimerspec second = {{1, 0}, {1, 0}};
+	struct epoll_event wake = {.events = EPOLLIN};
+	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	f->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	f->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (f->epoll_fd < 0 || f->tick_fd < 0 || f->wake_fd < 0) {
+		log_error("cannot make epoll, timer and event: %m");
+		return ERR_SYSTEM;
+	}
+	timerfd_settime(f->tick_fd, 0, &second, NULL);
+	wake.data.fd = f->wake_fd;
+	epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, f->wake_fd, &wake);
+	arm(f, EPOLL_CTL_ADD, f->tick_fd);
+	arm(f, EPOLL_CTL_ADD, f->listen_fd);
+	return ERR_OK;
+}
+
+enum err
+fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
+{
+	size_t n = (size_t)h->conf->threads;
+	struct fcgi *f = calloc(1, sizeof *f);
+	*fcgi_r = f;
+	if (!f || !(f->threads = calloc(n, sizeof *f->threads)))
+		return ERR_MEMORY;
+	f->h = h;
+	f->listen_fd = listen_fd;
+	/* libfcgi closes a connection itself when a request is malformed. */
+	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "10", 1);
+	if (FCGX_Init() != 0) {
+		log_error("libfcgi does not start");
+		return ERR_SYSTEM;
+	}
+	enum err e = open_fds(f);
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	while (!e && f->n_threads < n) {
+		int error = pthread_create(&f->threads[f->n_threads], &attr, work, f);
+		if (error) {
+			log_error("cannot start thread %zu of %zu: %s", f->n_threads + 1, n,
+			    strerror(error));
+			e = ERR_SYSTEM;
+		} else {
+			atomic_fetch_add(&f->n_running, 1);
+			f->n_threads++;
+		}
+	}
+	pthread_attr_destroy(&attr);
+	return e;
+}
+
+/* Waits for the workers.  One may be stuck in accept4(), when another process
+ * on the same listener was quicker: it has no request and is left alone. */
+static bool
+join(struct fcgi *f)
+{
+	int64_t deadline = clock_ms() + f->h->conf->request_timeout_ms;
+	while (atomic_load(&f->n_running) > atomic_load(&f->n_accepting) &&
+	       clock_left(deadline) > 0)
+		usleep(1000);
+	if (atomic_load(&f->n_running) > 0)
+		return false;
+	for (size_t i = 0; i < f->n_threads; i++)
+		pthread_join(f->threads[i], NULL);
+	return true;
+}
+
+/* Answers what came on connections that are idle no more, and, where nobody
+ * else will, those that were not even accepted. */
+static void
+drain(struct fcgi *f, bool takes_backlog)
+{
+	struct epoll_event ev;
+	struct pollfd listener = {.fd = f->listen_fd, .events = POLLIN};
+	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->wake_fd, NULL);
+	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->tick_fd, NULL);
+	while (takes_backlog && poll(&listener, 1, 0) == 1 && !atomic_load(&f->wants_accept))
+		accept_one(f);
+	while (epoll_wait(f->epoll_fd, &ev, 1, DRAIN_MS) == 1)
+		dispatch(f, ev.data.fd, false);
+	for (int fd = 0; fd < MAX_FDS; fd++)
+		if (atomic_exchange(&f->idle_until[fd], 0))
+			close(fd);
+}
+
+void
+fcgi_stop(struct fcgi **fcgi, bool takes_backlog)
+{
+	struct fcgi *f = *fcgi;
+	if (!f)
+		return;
+	*fcgi = NULL;
+	uint64_t one = 1;
+	atomic_store(&f->is_stopping, true);
+	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->listen_fd, NULL);
+	if (write(f->wake_fd, &one, sizeof one) < 0 || !join(f))
+		return; /* the process ends; what a stuck thread uses stays */
+	drain(f, takes_backlog);
+	close(f->epoll_fd);
+	close(f->tick_fd);
+	close(f->wake_fd);
+	free(f->threads);
+	free(f);
+}

@@ -1,0 +1,187 @@
+#include "handle.h"
+
+#include "credentials.h"
+#include "decode.h"
+#include "log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <strings.h>
+
+/* Header fields are kept as printable ASCII and no longer than this. */
+enum { FIELD_LEN = 120 };
+
+static void
+health(struct handler *h, const struct request *req, struct response *res)
+{
+	enum err e = writer_submit(h->writer, NULL, req->deadline);
+	response_json(res, e ? 503 : 200, "{\"status\":\"%s\",\"database\":\"%s\"}",
+	    e ? "failing" : "ok", e ? "down" : "up");
+}
+
+static const int counted_statuses[HANDLER_STATUSES] = {
+    200, 400, 401, 404, 405, 413, 415, 422, 500, 503};
+
+/* Prometheus' text format 0.0.4. */
+static void
+metrics(struct handler *h, const struct request *req, struct response *res)
+{
+	struct writer_stats s;
+	(void)req;
+	if (!h->has_metrics) {
+		response_problem(res, ERR_NO_ROUTE, TEXT("a CGI program has no metrics"));
+		return;
+	}
+	writer_stats(h->writer, &s);
+	response_json(res, 200,
+	    "# HELP smshook_events_total Webhooks by what became of them.\n"
+	    "# TYPE smshook_events_total counter\n"
+	    "smshook_events_total{result=\"stored\"} %" PRIu64 "\n"
+	    "smshook_events_total{result=\"duplicate\"} %" PRIu64 "\n"
+	    "smshook_events_total{result=\"rejected\"} %" PRIu64 "\n"
+	    "smshook_events_total{result=\"failed\"} %" PRIu64 "\n"
+	    "# HELP smshook_commits_total Batches handed to PostgreSQL.\n"
+	    "# TYPE smshook_commits_total counter\n"
+	    "smshook_commits_total %" PRIu64 "\n"
+	    "# HELP smshook_requests_total Answers by HTTP status.\n"
+	    "# TYPE smshook_requests_total counter\n",
+	    s.stored, s.duplicate, s.rejected, s.failed, s.commits);
+	for (int i = 0; i < HANDLER_STATUSES; i++)
+		res->len += (size_t)snprintf(res->body + res->len, sizeof res->body - res->len,
+		    "smshook_requests_total{status=\"%d\"} %llu\n", counted_statuses[i],
+		    atomic_load(&h->requests[i]));
+	res->type = "text/plain; version=0.0.4";
+}
+
+/* Whether the sender says that the body is something else than JSON.  Text
+ * and bytes of no named type may be JSON. */
+static bool
+is_declared_other(const struct request *req)
+{
+	static const char *const json_like[] = {
+	    "text/plain", "application/octet-stream", NULL};
+	struct text t = req->content_type;
+	if (req->content_encoding.len > 0 && !text_is(req->content_encoding, "identity"))
+		return true;
+	for (size_t i = 0; i < t.len; i++)
+		if (strchr("; \t", t.ptr[i]))
+			t.len = i;
+	if (t.len == 0)
+		return false;
+	if (t.len >= 5 && (strncasecmp(t.ptr + t.len - 5, "/json", 5) == 0 ||
+			      strncasecmp(t.ptr + t.len - 5, "+json", 5) == 0))
+		return false;
+	for (int i = 0; json_like[i]; i++)
+		if (t.len == strlen(json_like[i]) &&
+		    strncasecmp(t.ptr, json_like[i], t.len) == 0)
+			return false;
+	return true;
+}
+
+/* A header field as text that PostgreSQL takes: what is not printable is ?. */
+static struct text
+field(struct text t, char out[FIELD_LEN])
+{
+	if (!t.ptr)
+		return t;
+	size_t len = t.len < FIELD_LEN ? t.len : FIELD_LEN;
+	for (size_t i = 0; i < len; i++)
+		out[i] = t.ptr[i] >= 0x20 && t.ptr[i] < 0x7f ? t.ptr[i] : '?';
+	return (struct text){out, len};
+}
+
+static void
+answer(struct response *res, const struct event *ev, enum err e)
+{
+	if (e)
+		response_problem(res, e, (struct text){0});
+	else if (ev->duplicate_of)
+		response_json(res, 200, "{\"result\":\"duplicate\",\"id\":%" PRId64 "}",
+		    ev->duplicate_of);
+	else
+		response_json(
+		    res, 200, "{\"result\":\"stored\",\"id\":%" PRId64 "}", ev->id);
+}
+
+static void
+store(struct handler *h, const struct request *req, const struct conf_source *source,
+    struct response *res)
+{
+	struct event ev;
+	char content_type[FIELD_LEN], remote_addr[FIELD_LEN];
+	enum err e = event_init(&ev, req->body, text_of(source->name));
+	ev.content_type = field(req->content_type, content_type);
+	ev.remote_addr = field(req->remote_addr, remote_addr);
+	if (!e)
+		e = decode(&ev, text_of(source->timezone), text_of(source->device_id));
+	if (e == ERR_NOT_JSON && is_declared_other(req)) {
+		e = ERR_MEDIA_TYPE;
+		ev.http_status = err_status(e);
+	}
+	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT) {
+		enum err kept = writer_submit(h->writer, &ev, req->deadline);
+		log_warn("source %s: answered %d: %s%s", source->name, err_status(e),
+		    ev.reason_bytes, kept ? "; the body could not be kept" : "");
+		response_problem(res, e, ev.reason);
+	} else {
+		answer(res, &ev, e ? e : writer_submit(h->writer, &ev, req->deadline));
+	}
+	event_free(&ev);
+}
+
+static void
+webhook(struct handler *h, const struct request *req, struct response *res)
+{
+	struct credentials c;
+	credentials_read(&c, req);
+	const struct conf_source *source = auth_check(h->auth, c.candidates, CREDENTIALS_MAX);
+	if (!source)
+		response_problem(res, ERR_TOKEN, (struct text){0});
+	else if (req->body_err)
+		response_problem(res, req->body_err, (struct text){0});
+	else
+		store(h, req, source, res);
+}
+
+/* The first route that fits counts; the last fits any address. */
+static const struct route {
+	const char *segment;
+	const char *allow;
+	void (*run)(struct handler *h, const struct request *req, struct response *res);
+} routes[] = {
+    {"healthz", "GET, HEAD", health},
+    {"metrics", "GET, HEAD", metrics},
+    {NULL, "POST", webhook},
+};
+
+/* Whether method is one of the names in allow. */
+static bool
+is_allowed(const char *allow, struct text method)
+{
+	for (const char *p = allow; *p; p += strspn(p, ", ")) {
+		size_t len = strcspn(p, ",");
+		if (method.len == len && memcmp(method.ptr, p, len) == 0)
+			return true;
+		p += len;
+	}
+	return false;
+}
+
+void
+handle(struct handler *h, const struct request *req, struct response *res)
+{
+	const struct route *route = routes;
+	struct text segment = credentials_segment(req->path);
+	res->allow = NULL;
+	while (route->segment && !text_is(segment, route->segment))
+		route++;
+	if (is_allowed(route->allow, req->method)) {
+		route->run(h, req, res);
+	} else {
+		response_problem(res, ERR_METHOD, (struct text){0});
+		res->allow = route->allow;
+	}
+	for (int i = 0; i < HANDLER_STATUSES; i++)
+		if (counted_statuses[i] == res->status)
+			atomic_fetch_add(&h->requests[i], 1);
+}

@@ -1,0 +1,188 @@
+/* smshook.fcgi: arguments -> configuration -> log -> signals -> listen ->
+ * store -> writer -> workers -> wait for a signal -> stop. */
+#include "cgi.h"
+#include "fcgi.h"
+#include "listener.h"
+#include "log.h"
+
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static const char program[] = "smshook.fcgi";
+
+/* All that a request needs, in the order in which it is made. */
+struct receiver {
+	struct conf conf;
+	struct auth *auth;
+	struct store *store;
+	struct writer *writer;
+	struct handler handler;
+};
+
+static void
+receiver_close(struct receiver *r)
+{
+	writer_close(&r->writer);
+	store_close(&r->store);
+	auth_close(&r->auth);
+	conf_free(&r->conf);
+}
+
+static enum err
+receiver_open(struct receiver *r, const char *conf_path)
+{
+	*r = (struct receiver){0};
+	log_open(program, LOG_LEVEL_INFO, LOG_TARGET_STDERR);
+	enum err e = conf_load(&r->conf, conf_path);
+	if (e)
+		return e;
+	log_open(program, r->conf.log_level, r->conf.log_target);
+	e = auth_open(&r->auth, &r->conf);
+	if (!e)
+		e = store_open(&r->store, &r->conf);
+	if (!e)
+		e = writer_open(&r->writer, r->store, (size_t)r->conf.threads);
+	r->handler.conf = &r->conf;
+	r->handler.auth = r->auth;
+	r->handler.writer = r->writer;
+	return e;
+}
+
+/* By CGI one request, whatever the arguments are: a web server may put a query
+ * string there (RFC 3875, section 4.4). */
+static int
+run_cgi(void)
+{
+	struct receiver r;
+	signal(SIGPIPE, SIG_IGN);
+	enum err e = receiver_open(&r, NULL);
+	if (e)
+		cgi_refuse(e == ERR_CONFIG ? ERR_CONFIG : ERR_MEMORY);
+	else
+		cgi_serve(&r.handler);
+	receiver_close(&r);
+	return e ? EX_CONFIG : EXIT_SUCCESS;
+}
+
+/* Blocked in every thread; main() takes them by sigwait().  libfcgi would
+ * install handlers after which the process no longer ends. */
+static void
+block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
+	sigaddset(set, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static void
+wait_for_stop(const sigset_t *set)
+{
+	int signal_number;
+	do
+		sigwait(set, &signal_number);
+	while (signal_number == SIGPIPE || signal_number == SIGHUP);
+	log_info("stopping on signal %d", signal_number);
+}
+
+static int
+run_fcgi(const char *conf_path, const char *where)
+{
+	struct receiver r;
+	struct fcgi *fcgi = NULL;
+	sigset_t signals;
+	int listen_fd = STDIN_FILENO;
+
+	block_signals(&signals);
+	enum err e = receiver_open(&r, conf_path);
+	r.handler.has_metrics = true;
+	if (!e && where)
+		e = listener_open(where, r.conf.socket_mode, &listen_fd);
+	bool is_ours = !e && where;
+	if (!e)
+		e = writer_start(r.writer);
+	if (!e)
+		e = fcgi_start(&fcgi, &r.handler, listen_fd);
+	if (!e) {
+		log_info("listening on %s, %ld threads", where ? where : "fd 0",
+		    r.conf.threads);
+		wait_for_stop(&signals);
+	}
+	if (is_ours)
+		listener_hide(where);
+	fcgi_stop(&fcgi, is_ours);
+	if (is_ours)
+		close(listen_fd);
+	receiver_close(&r);
+	if (!e)
+		log_info("stopped");
+	return e == ERR_CONFIG ? EX_CONFIG : e ? EX_OSERR : EXIT_SUCCESS;
+}
+
+static const char help[] =
+    "Usage: smshook.fcgi [-c FILE] [-s SOCKET]\n"
+    "Receives the webhooks of SmsGateWay24 and commits them to PostgreSQL.\n"
+    "\n"
+    "  -c FILE    configuration; default $SMSHOOK_CONFIG, then\n"
+    "             ~/.config/smshook/smshook.conf, then\n"
+    "             " SYSCONFDIR "/smshook/smshook.conf\n"
+    "  -s SOCKET  listen for FastCGI on a Unix socket's path, or on\n"
+    "             127.0.0.1:PORT or [::1]:PORT\n"
+    "  --help     print this\n"
+    "  --version  print the version\n"
+    "\n"
+    "Without -s it takes a listening socket on fd 0 (mod_fcgid, spawn-fcgi,\n"
+    "systemd); called by a web server as CGI it answers one request.\n"
+    "Keys of the configuration:\n";
+
+static int
+usage(const char *what)
+{
+	fprintf(stderr, "%s: %s; see %s --help\n", program, what, program);
+	return EX_USAGE;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+	const char *conf_path = NULL, *where = NULL;
+	int option;
+	bool is_listening = listener_is(STDIN_FILENO);
+
+	if (!is_listening && cgi_is_called())
+		return run_cgi();
+	while ((option = getopt_long(argc, argv, "c:s:", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			conf_path = optarg;
+			break;
+		case 's':
+			where = optarg;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			conf_help(stdout);
+			return EXIT_SUCCESS;
+		case 'V':
+			puts("smshook.fcgi " PACKAGE_VERSION);
+			return EXIT_SUCCESS;
+		default:
+			return usage("bad option");
+		}
+	}
+	if (optind < argc)
+		return usage("there are no arguments but options");
+	if (!where && !is_listening)
+		return usage("no -s, fd 0 is no listening socket, and no web server called");
+	return run_fcgi(conf_path, where);
+}

@@ -1,0 +1,24 @@
+/* Deadlines: milliseconds on a clock that nobody sets (CLOCK_MONOTONIC). */
+#ifndef CLOCK_H
+#define CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline int64_t
+clock_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+/* What is left until a deadline for poll(2): 0 when it is over. */
+static inline int
+clock_left(int64_t deadline)
+{
+	int64_t left = deadline - clock_ms();
+	return left > 0 ? (int)left : 0;
+}
+
+#endif

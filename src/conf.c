@@ -1,0 +1,486 @@
+#include "conf.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A reading under way. */
+struct reader {
+	struct conf *conf;
+	const char *path;
+	FILE *file;
+	int line;
+	bool is_continued; /* the line goes on with the value of the one before */
+	bool has_secret;
+	bool has_failed;
+	enum err err;
+};
+
+struct key;
+typedef bool read_fn(struct reader *r, const struct key *k, void *to, const char *value);
+
+static read_fn read_count, read_octal, read_size, read_time, read_bool, read_string,
+    read_level, read_target, read_token, read_token_file, read_zone;
+
+struct key {
+	const char *section, *name;
+	read_fn *read;
+	size_t offset; /* in struct conf, or in struct conf_source */
+	const char *initial;
+	long min, max;
+	const char *help;
+};
+
+#define SOURCE "source"
+
+/* This table is the configuration. */
+static const struct key keys[] = {
+    {"server", "threads", read_count, offsetof(struct conf, threads), "64", 1, 1024,
+	"requests in flight; also the largest batch"},
+    {"server", "socket_mode", read_octal, offsetof(struct conf, socket_mode), "0660", 0,
+	0777, "permissions of the Unix socket that -s makes"},
+    {"server", "max_body", read_size, offsetof(struct conf, max_body), "64KiB", 1024,
+	1024 * 1024, "largest body, up to 1MiB"},
+    {"server", "request_timeout", read_time, offsetof(struct conf, request_timeout_ms),
+	"4s", 500, 60000, "an answer leaves within it"},
+    {"database", "conninfo", read_string, offsetof(struct conf, conninfo), "", 0, 0,
+	"libpq conninfo; empty: libpq's own environment"},
+    {"database", "timeout", read_time, offsetof(struct conf, timeout_ms), "2s", 100,
+	60000, "longest that a commit may take"},
+    {"database", "notify", read_bool, offsetof(struct conf, notify), "on", 0, 0,
+	"NOTIFY sms_event for each event"},
+    {"log", "level", read_level, offsetof(struct conf, log_level), "info", 0, 0,
+	"debug, info, warn or error"},
+    {"log", "target", read_target, offsetof(struct conf, log_target), "stderr", 0, 0,
+	"stderr or syslog"},
+    {SOURCE, "token", read_token, 0, NULL, 0, 0,
+	"the secret in the URL; may be repeated, all are valid"},
+    {SOURCE, "token_file", read_token_file, 0, NULL, 0, 0, "a file with a token a line"},
+    {SOURCE, "timezone", read_zone, offsetof(struct conf_source, timezone), NULL, 0, 0,
+	"IANA name, for times that tell none; default UTC"},
+    {SOURCE, "device_id", read_string, offsetof(struct conf_source, device_id), NULL, 0, 0,
+	"for bodies that tell none"},
+};
+static const size_t n_keys = sizeof keys / sizeof *keys;
+
+static bool fail(struct reader *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Says where and why, once; later faults of the file wait for the next start. */
+static bool
+fail(struct reader *r, const char *format, ...)
+{
+	char reason[512];
+	va_list ap;
+	if (r->has_failed)
+		return false;
+	va_start(ap, format);
+	vsnprintf(reason, sizeof reason, format, ap);
+	va_end(ap);
+	r->has_failed = true;
+	r->err = ERR_CONFIG;
+	if (r->line > 0)
+		log_error("%s:%d: %s", r->path, r->line, reason);
+	else
+		log_error("%s: %s", r->path, reason);
+	return false;
+}
+
+static bool
+no_memory(struct reader *r)
+{
+	fail(r, "out of memory");
+	r->err = ERR_MEMORY;
+	return false;
+}
+
+/* -------------------------------------------------------------- values */
+
+/* A whole number, then one of the units: name, factor, ..., NULL. */
+struct unit {
+	const char *name;
+	long factor;
+};
+
+static bool
+read_number(struct reader *r, const struct key *k, void *to, const char *value, int base,
+    const struct unit *units)
+{
+	char *end;
+	errno = 0;
+	long n = strtol(value, &end, base);
+	bool is_good = isdigit((unsigned char)*value) && errno == 0;
+	while (units->name && strcasecmp(end, units->name) != 0)
+		units++;
+	if (!is_good || !units->name || n > LONG_MAX / units->factor)
+		return fail(r, "%s = %s: a number is expected, such as %s", k->name, value,
+		    k->initial);
+	n *= units->factor;
+	if (n < k->min || n > k->max)
+		return fail(r, "%s = %s is out of range", k->name, value);
+	*(long *)to = n;
+	return true;
+}
+
+static bool
+read_count(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const struct unit units[] = {{"", 1}, {NULL, 0}};
+	return read_number(r, k, to, value, 10, units);
+}
+
+static bool
+read_octal(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const struct unit units[] = {{"", 1}, {NULL, 0}};
+	return read_number(r, k, to, value, 8, units);
+}
+
+static bool
+read_size(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const struct unit units[] = {
+	    {"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024}, {NULL, 0}};
+	return read_number(r, k, to, value, 10, units);
+}
+
+static bool
+read_time(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}};
+	return read_number(r, k, to, value, 10, units);
+}
+
+/* The place of value in words, which ends with NULL. */
+static bool
+read_word(struct reader *r, const struct key *k, const char *value,
+    const char *const *words, int *place_r)
+{
+	for (int i = 0; words[i]; i++) {
+		*place_r = i;
+		if (strcasecmp(value, words[i]) == 0)
+			return true;
+	}
+	return fail(r, "%s = %s: it must be %s", k->name, value, k->help);
+}
+
+static bool
+read_bool(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const char *const words[] = {
+	    "off", "on", "no", "yes", "false", "true", "0", "1", NULL};
+	int place;
+	if (!read_word(r, k, value, words, &place))
+		return false;
+	*(bool *)to = place % 2 == 1;
+	return true;
+}
+
+static bool
+read_level(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const char *const words[] = {"debug", "info", "warn", "error", NULL};
+	int place;
+	if (!read_word(r, k, value, words, &place))
+		return false;
+	*(enum log_level *)to = (enum log_level)place;
+	return true;
+}
+
+static bool
+read_target(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	static const char *const words[] = {"stderr", "syslog", NULL};
+	int place;
+	if (!read_word(r, k, value, words, &place))
+		return false;
+	*(enum log_target *)to = (enum log_target)place;
+	return true;
+}
+
+static bool
+read_string(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	char **s = to, *joined;
+	(void)k;
+	if (asprintf(&joined, "%s%s%s", r->is_continued && *s ? *s : "",
+		r->is_continued ? " " : "", value) < 0)
+		return no_memory(r);
+	free(*s);
+	*s = joined;
+	r->has_secret = r->has_secret || strstr(joined, "password") != NULL;
+	return true;
+}
+
+/* The name goes to PostgreSQL; here it is only seen that it can be one, and
+ * that there is such a file where the machine has them. */
+static bool
+read_zone(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	char path[PATH_MAX];
+	if (!*value || value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
+					   "wxyz0123456789/_+-")] ||
+	    *value == '/')
+		return fail(r, "timezone = %s: an IANA name is expected, such as "
+			       "Europe/Berlin", value);
+	snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", value);
+	if (access("/usr/share/zoneinfo/UTC", F_OK) == 0 && access(path, F_OK) != 0)
+		return fail(r, "timezone = %s: there is no such time zone", value);
+	return read_string(r, k, to, value);
+}
+
+static bool
+add_token(struct reader *r, struct conf_source *s, const char *token)
+{
+	if (!*token || token[strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
+					   "wxyz0123456789-._~")])
+		return fail(r, "[source %s] token: only letters, digits and - . _ ~ can "
+			       "stand in a URL as they are", s->name);
+	if (strcmp(token, "healthz") == 0 || strcmp(token, "metrics") == 0)
+		return fail(r, "[source %s] token: %s is an address of its own", s->name,
+		    token);
+	if (strlen(token) < 16)
+		log_warn("%s:%d: [source %s] token: shorter than 16 characters, someone may "
+			 "guess it; make one with: openssl rand -hex 16",
+		    r->path, r->line, s->name);
+	char **grown = realloc(s->tokens, (s->n_tokens + 1) * sizeof *grown);
+	char *copy = strdup(token);
+	if (grown)
+		s->tokens = grown;
+	if (!grown || !copy) {
+		free(copy);
+		return no_memory(r);
+	}
+	s->tokens[s->n_tokens++] = copy;
+	return true;
+}
+
+static bool
+read_token(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	(void)k;
+	r->has_secret = true;
+	return add_token(r, to, value);
+}
+
+static bool
+others_may_read(FILE *f)
+{
+	struct stat st;
+	return fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH);
+}
+
+static bool
+read_token_file(struct reader *r, const struct key *k, void *to, const char *value)
+{
+	struct conf_source *s = to;
+	char line[512];
+	bool ok = true;
+	size_t before = s->n_tokens;
+	(void)k;
+	FILE *f = fopen(value, "re");
+	if (!f)
+		return fail(r, "token_file = %s: %s", value, strerror(errno));
+	if (others_may_read(f))
+		ok = fail(r, "token_file = %s: everybody may read it; chmod o= it", value);
+	while (ok && fgets(line, sizeof line, f)) {
+		line[strcspn(line, " \t\r\n")] = '\0';
+		if (*line && *line != '#')
+			ok = add_token(r, s, line);
+	}
+	fclose(f);
+	if (ok && s->n_tokens == before)
+		return fail(r, "token_file = %s: there is no token in it", value);
+	return ok;
+}
+
+/* ---------------------------------------------------------------- file */
+
+/* The source of a section "source NAME", made when it is new. */
+static struct conf_source *
+source(struct reader *r, const char *section)
+{
+	struct conf *c = r->conf;
+	const char *name = section + strlen(SOURCE);
+	name += strspn(name, " \t");
+	if (!*name || strlen(name) > 64) {
+		fail(r, "[%s]: a source needs a name, as in [source shop]", section);
+		return NULL;
+	}
+	for (const char *p = name; *p; p++)
+		if (!isprint((unsigned char)*p)) {
+			fail(r, "[%s]: a source's name must be plain ASCII", section);
+			return NULL;
+		}
+	for (size_t i = 0; i < c->n_sources; i++)
+		if (strcmp(c->sources[i].name, name) == 0)
+			return &c->sources[i];
+	struct conf_source *grown =
+	    realloc(c->sources, (c->n_sources + 1) * sizeof *grown);
+	char *copy = strdup(name);
+	if (grown)
+		c->sources = grown;
+	if (!grown || !copy) {
+		free(copy);
+		no_memory(r);
+		return NULL;
+	}
+	grown[c->n_sources] = (struct conf_source){.name = copy};
+	return &grown[c->n_sources++];
+}
+
+static bool
+is_source(const char *section)
+{
+	return strcmp(section, SOURCE) == 0 || strncmp(section, SOURCE " ", 7) == 0;
+}
+
+static int
+handle_pair(void *user, const char *section, const char *name, const char *value)
+{
+	struct reader *r = user;
+	bool in_source = is_source(section), section_known = in_source;
+	void *base = r->conf;
+	if (r->has_failed)
+		return 0;
+	if (in_source && !(base = source(r, section)))
+		return 0;
+	for (size_t i = 0; i < n_keys; i++) {
+		const struct key *k = &keys[i];
+		bool is_here = strcmp(in_source ? SOURCE : section, k->section) == 0;
+		section_known = section_known || is_here;
+		if (!is_here || strcmp(name, k->name) != 0)
+			continue;
+		if (r->is_continued && k->read != read_string)
+			return fail(r, "%s must stand on one line", name);
+		return k->read(r, k, (char *)base + k->offset, value);
+	}
+	if (!section_known)
+		return fail(r, "unknown section [%s]", section);
+	return fail(r, "unknown key %s in [%s]", name, section);
+}
+
+/* fgets for inih, which counts no lines and cuts long ones without a word. */
+static char *
+next_line(char *line, int size, void *user)
+{
+	struct reader *r = user;
+	if (r->has_failed || !fgets(line, size, r->file))
+		return NULL;
+	r->line++;
+	r->is_continued = isspace((unsigned char)*line);
+	if (!strchr(line, '\n') && !feof(r->file))
+		fail(r, "longer than %d characters; go on in an indented line", size - 2);
+	return line;
+}
+
+static bool
+set_defaults(struct reader *r)
+{
+	for (size_t i = 0; i < n_keys; i++)
+		if (keys[i].initial && !keys[i].read(r, &keys[i],
+					   (char *)r->conf + keys[i].offset, keys[i].initial))
+			return false;
+	return true;
+}
+
+static bool
+check_whole(struct reader *r)
+{
+	struct conf *c = r->conf;
+	r->line = 0;
+	if (r->has_secret && others_may_read(r->file))
+		return fail(r, "it holds a secret and everybody may read it; chmod o= it");
+	if (c->n_sources == 0)
+		return fail(r, "there is no [source NAME] with a token");
+	for (size_t i = 0; i < c->n_sources; i++)
+		if (c->sources[i].n_tokens == 0)
+			return fail(r, "[source %s] has no token", c->sources[i].name);
+	if (c->timeout_ms >= c->request_timeout_ms)
+		return fail(r, "[database] timeout must be less than [server] "
+			       "request_timeout");
+	return true;
+}
+
+/* ------------------------------------------------------------- opening */
+
+static const char *
+home_path(char *path, size_t size)
+{
+	struct passwd *pw = getpwuid(getuid());
+	if (!pw || !pw->pw_dir)
+		return NULL;
+	snprintf(path, size, "%s/.config/smshook/smshook.conf", pw->pw_dir);
+	return access(path, F_OK) == 0 ? path : NULL;
+}
+
+enum err
+conf_load(struct conf *c, const char *path)
+{
+	char home[PATH_MAX];
+	const char *env = getenv("SMSHOOK_CONFIG");
+	*c = (struct conf){0};
+	if (!path)
+		path = env && *env ? env : home_path(home, sizeof home);
+	if (!path)
+		path = SYSCONFDIR "/smshook/smshook.conf";
+
+	struct reader r = {.conf = c, .path = path};
+	r.file = fopen(path, "re");
+	if (!r.file) {
+		fail(&r, "%s", strerror(errno));
+		return ERR_CONFIG;
+	}
+	if (set_defaults(&r)) {
+		int bad_line = ini_parse_stream(next_line, &r, handle_pair, &r);
+		if (bad_line > 0 && !r.has_failed) {
+			r.line = bad_line;
+			fail(&r, "neither [section] nor key = value");
+		}
+	}
+	if (!r.has_failed)
+		check_whole(&r);
+	fclose(r.file);
+	return r.err;
+}
+
+void
+conf_free(struct conf *c)
+{
+	for (size_t i = 0; i < c->n_sources; i++) {
+		struct conf_source *s = &c->sources[i];
+		for (size_t t = 0; t < s->n_tokens; t++)
+			free(s->tokens[t]);
+		free(s->tokens);
+		free(s->name);
+		free(s->timezone);
+		free(s->device_id);
+	}
+	free(c->sources);
+	free(c->conninfo);
+	*c = (struct conf){0};
+}
+
+void
+conf_help(FILE *to)
+{
+	const char *section = "";
+	for (size_t i = 0; i < n_keys; i++) {
+		if (strcmp(section, keys[i].section) != 0)
+			fprintf(to, "[%s%s]\n", keys[i].section,
+			    strcmp(keys[i].section, SOURCE) == 0 ? " NAME" : "");
+		section = keys[i].section;
+		fprintf(to, "  %-16s %s", keys[i].name, keys[i].help);
+		if (keys[i].initial && *keys[i].initial)
+			fprintf(to, " (default %s)", keys[i].initial);
+		fputc('\n', to);
+	}
+}

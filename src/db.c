@@ -1,0 +1,450 @@
+#include "db.h"
+
+#include "clock.h"
+
+#include <arpa/inet.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ------------------------------------------------- columns of sms.ingest */
+
+/* Types by their object ids in pg_type.dat, which never change. */
+struct type {
+	Oid oid, array_oid;
+};
+static const struct type UUID = {2950, 2951}, TIMESTAMPTZ = {1184, 1185},
+			 TIMESTAMP = {1114, 1115}, STRING = {25, 1009}, INT4 = {23, 1007},
+			 JSONB = {3802, 3807}, BYTEA = {17, 1001};
+enum { BOOL_OID = 16 };
+
+/* The arguments of sms.ingest in their order, each an array. */
+static const struct column {
+	const struct type *type;
+	size_t offset; /* in struct event */
+} columns[] = {
+    {&UUID, offsetof(struct event, ingest_id)},
+    {&TIMESTAMPTZ, offsetof(struct event, received_at)},
+    {&STRING, offsetof(struct event, source)},
+    {&STRING, offsetof(struct event, kind)},
+    {&STRING, offsetof(struct event, message_id)},
+    {&STRING, offsetof(struct event, phone)},
+    {&STRING, offsetof(struct event, device_id)},
+    {&STRING, offsetof(struct event, device_name)},
+    {&STRING, offsetof(struct event, channel)},
+    {&STRING, offsetof(struct event, status)},
+    {&INT4, offsetof(struct event, status_code)},
+    {&STRING, offsetof(struct event, status_text)},
+    {&STRING, offsetof(struct event, body)},
+    {&STRING, offsetof(struct event, media_url)},
+    {&TIMESTAMP, offsetof(struct event, occurred_at)},
+    {&STRING, offsetof(struct event, zone)},
+    {&STRING, offsetof(struct event, note)},
+    {&JSONB, offsetof(struct event, payload)},
+    {&BYTEA, offsetof(struct event, raw)},
+    {&BYTEA, offsetof(struct event, digest)},
+    {&INT4, offsetof(struct event, http_status)},
+    {&STRING, offsetof(struct event, reason)},
+    {&STRING, offsetof(struct event, content_type)},
+    {&STRING, offsetof(struct event, remote_addr)},
+};
+enum { N_COLUMNS = sizeof columns / sizeof *columns, N_PARAMS = N_COLUMNS + 1 };
+
+static const char ingest_sql[] =
+    "select id, duplicate_of from sms.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
+    "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) "
+    "order by n";
+
+/* Seconds from 1970 to 2000, where PostgreSQL counts from. */
+static const int64_t POSTGRES_EPOCH = 946684800;
+
+struct buffer {
+	char *bytes;
+	size_t len, size;
+};
+
+enum { BUFFER_KEPT = 256 * 1024 }; /* a larger one is freed after its batch */
+
+struct db {
+	const char *conninfo;
+	PGconn *conn;
+	struct buffer buffers[N_COLUMNS];
+	char reason[400];
+};
+
+static bool
+append(struct buffer *b, const void *bytes, size_t len)
+{
+	if (len > b->size - b->len) {
+		size_t size = (b->len + len) * 2;
+		char *grown = realloc(b->bytes, size);
+		if (!grown)
+			return false;
+		b->bytes = grown;
+		b->size = size;
+	}
+	if (len > 0)
+		memcpy(b->bytes + b->len, bytes, len);
+	b->len += len;
+	return true;
+}
+
+static bool
+append_int32(struct buffer *b, int64_t n)
+{
+	uint32_t wire = htonl((uint32_t)n);
+	return append(b, &wire, sizeof wire);
+}
+
+static bool
+append_time(struct buffer *b, int64_t us)
+{
+	uint64_t n = (uint64_t)(us - POSTGRES_EPOCH * 1000000);
+	return append_int32(b, 8) && append_int32(b, (int64_t)(n >> 32)) &&
+	       append_int32(b, (int64_t)(n & 0xffffffff));
+}
+
+/* jsonb's wire format is its version, 1, and the text. */
+static bool
+append_text(struct buffer *b, const struct type *type, const struct text *t)
+{
+	if (!t->ptr)
+		return append_int32(b, -1);
+	if (type == &JSONB)
+		return append_int32(b, (int64_t)t->len + 1) && append(b, "\1", 1) &&
+		       append(b, t->ptr, t->len);
+	return append_int32(b, (int64_t)t->len) && append(b, t->ptr, t->len);
+}
+
+/* An element: its length in bytes, -1 for null, and its binary form. */
+static bool
+append_element(struct buffer *b, const struct type *type, const void *member)
+{
+	if (type == &UUID)
+		return append_int32(b, 16) && append(b, member, 16);
+	if (type == &INT4) {
+		int32_t n = *(const int32_t *)member;
+		return n == EVENT_NO_INT ? append_int32(b, -1)
+					 : append_int32(b, 4) && append_int32(b, n);
+	}
+	if (type == &TIMESTAMPTZ || type == &TIMESTAMP) {
+		int64_t us = *(const int64_t *)member;
+		return us == EVENT_NO_TIME ? append_int32(b, -1) : append_time(b, us);
+	}
+	return append_text(b, type, member);
+}
+
+/* A column of a batch in the binary form of arrays (array_recv in PostgreSQL's
+ * arrayfuncs.c): dimensions, has-nulls, element type, length, first index. */
+static bool
+fill(struct buffer *b, const struct column *c, struct event *const *events, size_t n)
+{
+	b->len = 0;
+	if (!append_int32(b, n > 0 ? 1 : 0) || !append_int32(b, 1) ||
+	    !append_int32(b, c->type->oid))
+		return false;
+	if (n > 0 && (!append_int32(b, (int64_t)n) || !append_int32(b, 1)))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!append_element(b, c->type, (const char *)events[i] + c->offset))
+			return false;
+	return true;
+}
+
+/* ------------------------------------------------------------ connection */
+
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void)arg;
+	(void)result; /* notices may quote data */
+}
+
+static void
+drop(struct db *db)
+{
+	PQfinish(db->conn);
+	db->conn = NULL;
+}
+
+/* The first line of a message of libpq. */
+static void
+set_reason(struct db *db, const char *message)
+{
+	snprintf(db->reason, sizeof db->reason, "%.*s", (int)strcspn(message, "\n"), message);
+}
+
+enum err
+db_open(struct db **db_r, const char *conninfo)
+{
+	struct db *db = calloc(1, sizeof *db);
+	*db_r = db;
+	if (!db)
+		return ERR_MEMORY;
+	db->conninfo = conninfo;
+	return ERR_OK;
+}
+
+void
+db_close(struct db **db)
+{
+	if (!*db)
+		return;
+	drop(*db);
+	for (int i = 0; i < N_COLUMNS; i++)
+		free((*db)->buffers[i].bytes);
+	free(*db);
+	*db = NULL;
+}
+
+bool
+db_is_connected(const struct db *db)
+{
+	return db->conn != NULL;
+}
+
+const char *
+db_reason(const struct db *db)
+{
+	return db->reason;
+}
+
+static bool
+wait_for(struct db *db, short events, int64_t deadline)
+{
+	struct pollfd p = {.fd = PQsocket(db->conn), .events = events};
+	int n;
+	do
+		n = poll(&p, 1, clock_left(deadline));
+	while (n < 0 && clock_left(deadline) > 0);
+	return n > 0;
+}
+
+static enum err
+fail_connect(struct db *db, const char *message)
+{
+	set_reason(db, message);
+	drop(db);
+	return ERR_DB_DOWN;
+}
+
+enum err
+db_connect(struct db *db, int64_t deadline)
+{
+	static const char *const names[] = {
+	    "dbname", "client_encoding", "fallback_application_name", NULL};
+	const char *values[] = {db->conninfo, "UTF8", "smshook", NULL};
+	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
+
+	drop(db);
+	db->conn = PQconnectStartParams(names, values, 1);
+	if (!db->conn)
+		return fail_connect(db, "out of memory");
+	PQsetNoticeReceiver(db->conn, ignore_notice, NULL);
+	if (PQstatus(db->conn) == CONNECTION_BAD)
+		return fail_connect(db, PQerrorMessage(db->conn));
+	while (step != PGRES_POLLING_OK) {
+		short events = step == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+		if (!wait_for(db, events, deadline))
+			return fail_connect(db, "no answer to the connection in time");
+		step = PQconnectPoll(db->conn);
+		if (step == PGRES_POLLING_FAILED)
+			return fail_connect(db, PQerrorMessage(db->conn));
+	}
+	PQsetnonblocking(db->conn, 1);
+	return ERR_OK;
+}
+
+/* ------------------------------------------------------------ statements */
+
+/* The connection is of no more use, and what it was doing is not known. */
+static enum err
+lose(struct db *db, const char *reason)
+{
+	set_reason(db, reason);
+	drop(db);
+	return ERR_DB_UNKNOWN;
+}
+
+/* Sends what libpq has buffered; reads too, or both sides could wait. */
+static enum err
+flush(struct db *db, int64_t deadline)
+{
+	int pending;
+	while ((pending = PQflush(db->conn)) > 0) {
+		if (!wait_for(db, POLLIN | POLLOUT, deadline))
+			return lose(db, "the database takes no data");
+		if (!PQconsumeInput(db->conn))
+			return lose(db, PQerrorMessage(db->conn));
+	}
+	return pending < 0 ? lose(db, PQerrorMessage(db->conn)) : ERR_OK;
+}
+
+/* The next result, NULL after the last one. */
+static enum err
+next_result(struct db *db, int64_t deadline, PGresult **result_r)
+{
+	while (PQisBusy(db->conn)) {
+		if (!wait_for(db, POLLIN, deadline))
+			return lose(db, "no answer from the database in time");
+		if (!PQconsumeInput(db->conn))
+			return lose(db, PQerrorMessage(db->conn));
+	}
+	*result_r = PQgetResult(db->conn);
+	return ERR_OK;
+}
+
+/* What a SQLSTATE, by its first characters, means for the events and what an
+ * administrator should do.  The first row that fits counts; the manual's
+ * appendix A lists the codes. */
+static const struct {
+	const char *prefix;
+	enum err err;
+	bool is_lost; /* a new connection may do better */
+	const char *hint;
+} states[] = {
+    {"22", ERR_DB_DATA, false, ""},
+    {"23", ERR_DB_DATA, false, ""},
+    {"54", ERR_DB_DATA, false, ""},
+    {"25006", ERR_DB_DOWN, true, " (a standby? name all hosts in conninfo, with "
+				 "target_session_attrs=read-write)"},
+    {"3F000", ERR_DB_DOWN, false, " (run: smshook migrate)"},
+    {"42883", ERR_DB_DOWN, false, " (run: smshook migrate)"},
+    {"42P01", ERR_DB_DOWN, false, " (run: smshook migrate)"},
+    {"42501", ERR_DB_DOWN, false, " (apply sql/roles.sql and grant smshook_writer)"},
+    {"", ERR_DB_DOWN, false, ""},
+};
+
+/* Classifies a failed result.  Messages of data errors quote the data. */
+static enum err
+classify(struct db *db, const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	size_t i = 0;
+	if (!state)
+		return ERR_DB_UNKNOWN; /* libpq's own: the connection broke */
+	while (strncmp(state, states[i].prefix, strlen(states[i].prefix)) != 0)
+		i++;
+	bool is_data = states[i].err == ERR_DB_DATA;
+	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s", state,
+	    is_data ? "" : ": ", is_data || !primary ? "" : primary, states[i].hint);
+	if (states[i].is_lost)
+		drop(db);
+	return states[i].err;
+}
+
+/* Runs out the results of a statement.  *last_r is the last good one, which the
+ * caller clears, NULL on an error. */
+static enum err
+finish(struct db *db, int64_t deadline, PGresult **last_r)
+{
+	PGresult *result;
+	enum err e = flush(db, deadline), failed = ERR_OK;
+	*last_r = NULL;
+	while (!e && !(e = next_result(db, deadline, &result)) && result) {
+		ExecStatusType status = PQresultStatus(result);
+		bool is_good = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+		if (!is_good && !failed) {
+			failed = classify(db, result);
+			if (!db->conn)
+				e = failed;
+		}
+		PQclear(*last_r);
+		*last_r = result;
+	}
+	if (db->conn && PQstatus(db->conn) == CONNECTION_BAD)
+		e = lose(db, PQerrorMessage(db->conn));
+	if (failed && failed != ERR_DB_UNKNOWN)
+		e = failed; /* the server said no, whatever became of the line */
+	if (e) {
+		PQclear(*last_r);
+		*last_r = NULL;
+	}
+	return e;
+}
+
+static enum err
+read_ids(struct db *db, const PGresult *result, struct event *const *events, size_t n)
+{
+	if ((size_t)PQntuples(result) != n)
+		return lose(db, "sms.ingest did not answer for each event");
+	for (size_t i = 0; i < n; i++) {
+		events[i]->id = strtoll(PQgetvalue(result, (int)i, 0), NULL, 10);
+		events[i]->duplicate_of = strtoll(PQgetvalue(result, (int)i, 1), NULL, 10);
+	}
+	return ERR_OK;
+}
+
+enum err
+db_ingest(struct db *db, struct event *const *events, size_t n, bool notify, int64_t deadline)
+{
+	Oid types[N_PARAMS];
+	const char *values[N_PARAMS];
+	int lengths[N_PARAMS], formats[N_PARAMS];
+	char notify_byte = notify;
+	PGresult *result = NULL;
+
+	for (int i = 0; i < N_COLUMNS; i++) {
+		if (!fill(&db->buffers[i], &columns[i], events, n))
+			return ERR_MEMORY;
+		types[i] = columns[i].type->array_oid;
+		values[i] = db->buffers[i].bytes;
+		lengths[i] = (int)db->buffers[i].len;
+		formats[i] = 1;
+	}
+	types[N_COLUMNS] = BOOL_OID;
+	values[N_COLUMNS] = &notify_byte;
+	lengths[N_COLUMNS] = formats[N_COLUMNS] = 1;
+
+	enum err e = ERR_OK;
+	if (!PQsendQueryParams(db->conn, ingest_sql, N_PARAMS, types, values, lengths,
+		formats, 0))
+		e = lose(db, PQerrorMessage(db->conn));
+	if (!e)
+		e = finish(db, deadline, &result);
+	if (!e)
+		e = read_ids(db, result, events, n);
+	PQclear(result);
+	for (int i = 0; i < N_COLUMNS; i++)
+		if (db->buffers[i].size > BUFFER_KEPT) {
+			free(db->buffers[i].bytes);
+			db->buffers[i] = (struct buffer){0};
+		}
+	return e;
+}
+
+enum err
+db_query(struct db *db, const char *sql, const char *param, int64_t deadline, char **value_r)
+{
+	PGresult *result;
+	*value_r = NULL;
+	int sent = param ? PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
+			 : PQsendQuery(db->conn, sql);
+	if (!sent)
+		return lose(db, PQerrorMessage(db->conn));
+	enum err e = finish(db, deadline, &result);
+	if (!e && PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
+		*value_r = strdup(PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return e;
+}
+
+enum err
+db_wait_notify(struct db *db, const char *channel, int64_t deadline)
+{
+	for (;;) {
+		PGnotify *notify = PQnotifies(db->conn);
+		bool is_it = notify && strcmp(notify->relname, channel) == 0;
+		PQfreemem(notify);
+		if (is_it)
+			return ERR_OK;
+		if (notify)
+			continue;
+		if (!wait_for(db, POLLIN, deadline))
+			return ERR_DB_UNKNOWN;
+		if (!PQconsumeInput(db->conn))
+			return lose(db, PQerrorMessage(db->conn));
+	}
+}

@@ -1,0 +1,48 @@
+/* One connection to PostgreSQL.  Every call is asynchronous underneath and
+ * comes back by its deadline (clock_ms()); a connection that missed one is
+ * dropped, for nobody knows what it would still do.  Statements are unnamed,
+ * one transaction each, so a pooler in transaction mode may stand between.
+ * (Name lookup of a host is libpq's and blocks: use hostaddr or a socket where
+ * the resolver cannot be trusted.)  One thread at a time. */
+#ifndef DB_H
+#define DB_H
+
+#include "event.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct db;
+
+/* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY. */
+enum err db_open(struct db **db_r, const char *conninfo) MUST_USE;
+void db_close(struct db **db);
+
+bool db_is_connected(const struct db *db);
+
+/* Errors: ERR_DB_DOWN, with the reason in db_reason(). */
+enum err db_connect(struct db *db, int64_t deadline) MUST_USE;
+
+/* Commits n events, n 0 to try the way, by one call of sms.ingest, and sets id
+ * and duplicate_of of each.  Errors, all or none of the events being stored:
+ * ERR_DB_DATA  an event cannot be stored; the connection is good
+ * ERR_DB_DOWN  not stored
+ * ERR_DB_UNKNOWN  no answer; a replay is harmless, by ingest_id
+ * ERR_MEMORY  not stored */
+enum err db_ingest(struct db *db, struct event *const *events, size_t n, bool notify,
+    int64_t deadline) MUST_USE;
+
+/* Why the last call failed: for the log and an administrator, without data. */
+const char *db_reason(const struct db *db);
+
+/* For the administrator's command.  Runs sql, one statement with an optional
+ * text parameter $1, or several without; gives the first column of the first
+ * row of the last result, NULL if there is none, which the caller frees. */
+enum err db_query(struct db *db, const char *sql, const char *param, int64_t deadline,
+    char **value_r) MUST_USE;
+
+/* Waits for a notification on a channel.  Errors: ERR_DB_UNKNOWN at the deadline. */
+enum err db_wait_notify(struct db *db, const char *channel, int64_t deadline) MUST_USE;
+
+#endif

@@ -1,0 +1,216 @@
+#include "writer.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+/* One call of writer_submit(), on its stack. */
+struct waiting {
+	struct event *ev; /* NULL: a trial */
+	int64_t deadline;
+	enum err result;
+	bool is_taken, is_done; /* by w->mutex */
+	pthread_cond_t done;    /* by w->mutex */
+	TAILQ_ENTRY(waiting) link;
+};
+
+struct writer {
+	struct store *store; /* the thread's alone, once it runs */
+	size_t max_batch;
+	struct waiting **batch; /* the thread's alone */
+	struct event **events;  /* the thread's alone */
+	pthread_t thread;
+	bool is_running; /* set before other threads begin */
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_t mutex;
+	pthread_cond_t work;           /* by mutex */
+	TAILQ_HEAD(, waiting) waiting; /* by mutex */
+	bool is_stopping;              /* by mutex */
+	struct writer_stats stats;     /* by mutex */
+};
+
+enum err
+writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
+{
+	struct writer *w = calloc(1, sizeof *w);
+	*writer_r = w;
+	if (!w)
+		return ERR_MEMORY;
+	w->store = store;
+	w->max_batch = max_batch;
+	w->batch = calloc(max_batch, sizeof *w->batch);
+	w->events = calloc(max_batch, sizeof *w->events);
+	TAILQ_INIT(&w->waiting);
+	pthread_condattr_init(&w->monotonic);
+	pthread_condattr_setclock(&w->monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&w->mutex, NULL);
+	pthread_cond_init(&w->work, NULL);
+	return w->batch && w->events ? ERR_OK : ERR_MEMORY;
+}
+
+/* Moves what waits, oldest first, from the queue to the batch. */
+static size_t
+take(struct writer *w)
+{
+	struct waiting *x;
+	size_t n = 0;
+	while (n < w->max_batch && (x = TAILQ_FIRST(&w->waiting))) {
+		TAILQ_REMOVE(&w->waiting, x, link);
+		x->is_taken = true;
+		w->batch[n++] = x;
+	}
+	return n;
+}
+
+/* Commits the batch of n, before the first of them is out of patience. */
+static void
+commit(struct writer *w, size_t n)
+{
+	size_t n_events = 0;
+	int64_t deadline = INT64_MAX;
+	for (size_t i = 0; i < n; i++) {
+		if (w->batch[i]->ev)
+			w->events[n_events++] = w->batch[i]->ev;
+		if (w->batch[i]->deadline < deadline)
+			deadline = w->batch[i]->deadline;
+	}
+	enum err e = store_commit(w->store, w->events, n_events, deadline);
+	for (size_t i = 0; i < n; i++)
+		w->batch[i]->result = w->batch[i]->ev ? w->batch[i]->ev->result : e;
+}
+
+static void
+count(struct writer_stats *stats, const struct event *ev)
+{
+	if (ev->result != ERR_OK && ev->result != ERR_DB_DATA)
+		stats->failed++;
+	else if (ev->http_status != EVENT_NO_INT)
+		stats->rejected++;
+	else if (ev->duplicate_of)
+		stats->duplicate++;
+	else
+		stats->stored++;
+}
+
+/* After this the events of the batch are their owners' again. */
+static void
+release(struct writer *w, size_t n)
+{
+	bool has_events = false;
+	for (size_t i = 0; i < n; i++) {
+		if (w->batch[i]->ev) {
+			has_events = true;
+			count(&w->stats, w->batch[i]->ev);
+		}
+		w->batch[i]->is_done = true;
+		pthread_cond_signal(&w->batch[i]->done);
+	}
+	w->stats.commits += has_events;
+}
+
+/* Holds the mutex but while it waits or commits. */
+static void *
+run(void *arg)
+{
+	struct writer *w = arg;
+	pthread_mutex_lock(&w->mutex);
+	for (;;) {
+		while (TAILQ_EMPTY(&w->waiting) && !w->is_stopping)
+			pthread_cond_wait(&w->work, &w->mutex);
+		size_t n = take(w);
+		if (n == 0)
+			break;
+		pthread_mutex_unlock(&w->mutex);
+		commit(w, n);
+		pthread_mutex_lock(&w->mutex);
+		release(w, n);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+enum err
+writer_start(struct writer *w)
+{
+	int e = pthread_create(&w->thread, NULL, run, w);
+	if (e) {
+		log_error("cannot start the writer's thread: %s", strerror(e));
+		return ERR_SYSTEM;
+	}
+	w->is_running = true;
+	return ERR_OK;
+}
+
+void
+writer_close(struct writer **writer)
+{
+	struct writer *w = *writer;
+	if (!w)
+		return;
+	if (w->is_running) {
+		pthread_mutex_lock(&w->mutex);
+		w->is_stopping = true;
+		pthread_cond_signal(&w->work);
+		pthread_mutex_unlock(&w->mutex);
+		pthread_join(w->thread, NULL);
+	}
+	pthread_cond_destroy(&w->work);
+	pthread_mutex_destroy(&w->mutex);
+	pthread_condattr_destroy(&w->monotonic);
+	free(w->batch);
+	free(w->events);
+	free(w);
+	*writer = NULL;
+}
+
+/* With the mutex held.  A batch that is under way ends by its own deadline. */
+static void
+wait_until_done(struct writer *w, struct waiting *x)
+{
+	struct timespec until = {
+	    x->deadline / 1000, (long)(x->deadline % 1000) * 1000000};
+	while (!x->is_done) {
+		if (x->is_taken)
+			pthread_cond_wait(&x->done, &w->mutex);
+		else if (pthread_cond_timedwait(&x->done, &w->mutex, &until) &&
+			 !x->is_taken) {
+			TAILQ_REMOVE(&w->waiting, x, link);
+			x->result = ERR_BUSY;
+			w->stats.failed += x->ev != NULL;
+			return;
+		}
+	}
+}
+
+enum err
+writer_submit(struct writer *w, struct event *ev, int64_t deadline)
+{
+	struct waiting x = {.ev = ev, .deadline = deadline};
+	if (!w->is_running) {
+		w->batch[0] = &x;
+		commit(w, 1);
+		if (ev)
+			count(&w->stats, ev);
+		return x.result;
+	}
+	pthread_cond_init(&x.done, &w->monotonic);
+	pthread_mutex_lock(&w->mutex);
+	TAILQ_INSERT_TAIL(&w->waiting, &x, link);
+	pthread_cond_signal(&w->work);
+	wait_until_done(w, &x);
+	pthread_mutex_unlock(&w->mutex);
+	pthread_cond_destroy(&x.done);
+	return x.result;
+}
+
+void
+writer_stats(struct writer *w, struct writer_stats *stats_r)
+{
+	pthread_mutex_lock(&w->mutex);
+	*stats_r = w->stats;
+	pthread_mutex_unlock(&w->mutex);
+}

@@ -1,0 +1,32 @@
+/* Group commit.  Events wait in one queue; the writer's thread takes all that
+ * waits, has it committed at once, and wakes those who handed it in: what
+ * arrives during one commit is the next batch.  An event is borrowed until
+ * writer_submit() returns.  Any thread may call, but for open, start, close. */
+#ifndef WRITER_H
+#define WRITER_H
+
+#include "store.h"
+
+struct writer;
+
+struct writer_stats {
+	uint64_t stored, duplicate, rejected, failed; /* events by their outcome */
+	uint64_t commits;                             /* batches with an event */
+};
+
+/* max_batch: events a commit.  Without writer_start() each writer_submit()
+ * commits by itself, in the caller's thread.  Errors: ERR_MEMORY, ERR_SYSTEM. */
+enum err writer_open(struct writer **writer_r, struct store *store, size_t max_batch) MUST_USE;
+enum err writer_start(struct writer *w) MUST_USE;
+
+/* Answers all that waits, then ends. */
+void writer_close(struct writer **writer);
+
+/* Hands in an event and waits until its outcome is known, or deadline
+ * (clock_ms()).  ev NULL tries whether an event could be stored now.
+ * Errors: those of store_commit(); ERR_BUSY when its turn did not come. */
+enum err writer_submit(struct writer *w, struct event *ev, int64_t deadline) MUST_USE;
+
+void writer_stats(struct writer *w, struct writer_stats *stats_r);
+
+#endif

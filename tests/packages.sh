@@ -1,0 +1,123 @@
+# shellcheck shell=bash
+# Sourced by ./quickstart: Debian packages, without their services.
+
+is_installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_missing PACKAGE...: those that are not there.  A command of the same
+# name counts too, wherever it came from; a ? before a name: if apt knows it.
+install_missing() {
+	local name missing=() command
+	for name; do
+		command -v "${name#\?}" >/dev/null || is_installed "${name#\?}" ||
+			missing+=("$name")
+	done
+	[ ${#missing[@]} != 0 ] || return 0
+	command=(bash "$src/quickstart" install-packages "${missing[@]}")
+	if ! command -v apt-get >/dev/null; then
+		die "these are missing, and there is no apt-get to install them: ${missing[*]}"
+	elif [ "$(id -u)" != 0 ]; then
+		if ! command -v sudo >/dev/null || ! { sudo -n true 2>/dev/null || sudo -v; }; then
+			die "install these as root, then try again: apt-get install ${missing[*]#\?}"
+		fi
+		command=(sudo "${command[@]}")
+	fi
+	say "    missing packages: ${missing[*]#\?}"
+	printf '    installing them (a minute or two) '
+	# In the foreground: sudo may ask for a password, and an interrupted dpkg
+	# would be left half way, so a signal has to wait for it.
+	"${command[@]}" 2>&1 </dev/null 9>&- | log_packages "$log"
+	[ "${PIPESTATUS[0]}" = 0 ] || fail "the installation of packages failed" "$log"
+	say ''
+	sed -n 's/^switched off: /    left switched off, as this trial does not need it: /p' "$log"
+}
+
+# A dot for every ten packages; the rest goes to the log.
+log_packages() {
+	local line n=0
+	while IFS= read -r line; do
+		printf '%s\n' "$line" >>"$1"
+		case $line in
+		Unpacking* | 'Setting up'*)
+			n=$((n + 1))
+			[ $((n % 10)) != 0 ] || printf .
+			;;
+		esac
+	done
+}
+
+policy=/usr/sbin/policy-rc.d
+cluster_conf=/etc/postgresql-common/createcluster.d/smshook-quickstart.conf
+
+# Services of the packages that we may bring, as service:package.
+services='nginx:nginx-common postgresql:postgresql-common apache2:apache2
+	apache-htcacheclean:apache2 lighttpd:lighttpd pgbouncer:pgbouncer'
+
+# As root, by `quickstart install-packages`.  No service that comes with a
+# package is started, no database cluster made, and none is left enabled.
+install_packages() {
+	local pair name new='' wanted=()
+	exec 8</var/lib/dpkg && flock 8 # two quickstarts: one after the other
+	for pair in $services; do
+		is_installed "${pair#*:}" || new="$new $pair"
+	done
+	trap 'rm -f "$cluster_conf"; ! grep -qs smshook "$policy" || rm -f "$policy"' EXIT
+	trap 'exit 1' INT TERM HUP PIPE
+	hold_services
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
+	apt-get update || say 'apt-get update failed: going on with the lists that are here'
+	for name; do
+		case $name in
+		\?*) ! apt-cache show "${name#\?}" >/dev/null 2>&1 || wanted+=("${name#\?}") ;;
+		*) wanted+=("$name") ;;
+		esac
+	done
+	apt-get install -y --no-install-recommends \
+		-o DPkg::Lock::Timeout=300 "${wanted[@]}" || exit 1
+	for pair in $new; do
+		! is_installed "${pair#*:}" || switch_off "${pair%:*}"
+	done
+}
+
+# The policy file frees itself should we be killed before we can delete it.
+hold_services() {
+	if [ ! -e "$policy" ] || grep -qs smshook "$policy"; then
+		printf '#!/bin/sh\n%s\n%s\n' \
+			"# smshook's quickstart (process $$) is installing packages; a leftover may be deleted" \
+			"[ ! -d /proc/$$ ] || exit 101" >"$policy"
+		chmod 755 "$policy"
+	fi
+	if ! is_installed postgresql-common; then
+		mkdir -p "${cluster_conf%/*}"
+		say 'create_main_cluster = false' >"$cluster_conf"
+	fi
+}
+
+switch_off() {
+	if command -v systemctl >/dev/null; then
+		if [ -d /run/systemd/system ]; then systemctl stop "$1"; fi
+		systemctl disable "$1"
+	fi
+	if [ -e "/etc/init.d/$1" ]; then update-rc.d "$1" disable; fi
+	say "switched off: $1"
+}
+
+# ---------------------------------------------------------------- lists
+
+install_build_packages() {
+	set -- gcc libc6-dev make autoconf automake pkg-config libfcgi-dev \
+		libjson-c-dev libpq-dev libinih-dev libssl-dev curl nginx
+	pg_bin=$(pg_bindir) || set -- "$@" postgresql
+	install_missing "$@"
+	pg_bin=$(pg_bindir) || die 'PostgreSQL 13 or later was not found: install the package postgresql'
+	pg_bin=$(dirname "$(readlink -f "$pg_bin/initdb")") # where psql is, too
+}
+
+install_test_packages() {
+	install_build_packages
+	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin \
+		libapache2-mod-fcgid lighttpd pgbouncer spawn-fcgi clang clang-format \
+		'?libclang-rt-dev' shellcheck valgrind mandoc strace \
+		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
+}

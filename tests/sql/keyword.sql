@@ -1,0 +1,58 @@
+-- keyword: the first word of an incoming SMS; and sms.keyword, its channels.
+
+begin;
+select plan(31);
+
+create temp table word(body text, want text) on commit drop;
+insert into word values
+	('VERIFY', 'VERIFY'),
+	('verify 123456', 'VERIFY'),
+	('Verify: 123456', 'VERIFY'),
+	(E' \t\r\n stop\nnow', 'STOP'),
+	('stop.', 'STOP'),
+	('"stop!?"', 'STOP'),
+	('(stop)', 'STOP'),
+	('[<''stop'':;,>]', 'STOP'),
+	('don''t do', 'DON''T'),
+	('a.b,c d', 'A.B,C'),
+	('grün Tee', upper('grün')),
+	('привет мир', upper('привет')),
+	('日本 語', '日本'),
+	('😀 smile', '😀'),
+	('123456', '123456'),
+	('', null),
+	(null, null),
+	(E' \n\t ', null),
+	('... stop', null),
+	(repeat('ü', 64), upper(repeat('ü', 64))),
+	(repeat('ü', 65), null),
+	('!' || repeat('x', 64) || '!', repeat('X', 64)),
+	(repeat('x', 70000), null),
+	(repeat(' ', 70000) || 'x', 'X'),
+	(repeat('.', 70000), null);
+
+select t.ids((select jsonb_agg(jsonb_build_object('body', body)) from word));
+select is(e.keyword, w.want, 'first word of ' || coalesce(quote_literal(
+		left(replace(replace(w.body, E'\n', '\n'), E'\r', '\r'), 30)), 'null'))
+from word w join sms.event e on e.body is not distinct from w.body;
+
+select t.ids('[{"kind": "delivery_status", "status": "sent", "message_id": "1",
+	"body": "stop it"}, {"kind": "new_event", "body": "stop it"}]');
+select is((select count(*)::int from sms.event where body = 'stop it'
+		and keyword is null), 2, 'no keyword but of an incoming SMS');
+
+-- ---------------------------------------------------------- sms.keyword
+
+select lives_ok($$ insert into sms.keyword values ('STOP', repeat('ü', 31) || 'x') $$,
+	'a channel may have 63 bytes');
+select throws_ok($$ insert into sms.keyword values ('STOP', repeat('ü', 32)) $$,
+	'23514', null, 'and not 64');
+select throws_ok($$ insert into sms.keyword values ('STOP', '') $$,
+	'23514', null, 'a channel has a name');
+select throws_ok($$ insert into sms.keyword values ('Stop', 'x') $$,
+	'23514', null, 'a keyword is upper case');
+select throws_ok($$ insert into sms.keyword values ('', 'x') $$,
+	'23514', null, 'a keyword is not empty');
+
+select * from finish();
+rollback;

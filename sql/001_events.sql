@@ -232,7 +232,11 @@ create function sms.ingest(
 	notify       boolean
 ) returns table (n bigint, id bigint, duplicate_of bigint)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, pg_temp
+-- Plans are made once a session, when tables may be empty, and must stay good
+-- when they are large: by index, always.
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	ids bigint[];
@@ -270,8 +274,9 @@ begin
 				device_id, device_name, channel, status, status_code,
 				status_text, body, media_url, wall_clock, zone, note,
 				payload, raw, digest, http_status, n)
-			where i.http_status is null and not exists (
-				select from sms.event e where e.ingest_id = i.ingest_id)
+			where i.http_status is null and (
+				select e.id from sms.event e
+				where e.ingest_id = i.ingest_id) is null
 			order by i.n
 		) i
 	), seen as (
@@ -360,7 +365,11 @@ begin
 	return query
 	select i.n, e.id, e.duplicate_of
 	from unnest(ingest.ingest_id) with ordinality as i(ingest_id, n)
-	left join sms.event e on e.ingest_id = i.ingest_id
+	left join lateral (
+		select e.id, e.duplicate_of from sms.event e
+		where e.ingest_id = i.ingest_id
+		offset 0 -- looked up one by one
+	) e on true
 	order by i.n;
 end
 $$;

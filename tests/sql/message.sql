@@ -1,7 +1,7 @@
 -- sms.message: the current status of a message, whatever order events come in.
 
 begin;
-select plan(32);
+select plan(37);
 
 -- The events of one message; a case is what they say of the time.  All have
 -- the same received_at but for 'received', so that a missing time is no tie
@@ -179,6 +179,35 @@ select pg_temp.tell('c4', '{queued,queued}', '{10:00,10:01}', '{3,1}');
 select is(pg_temp.state('c4'), 'queued 3 text 1', 'codes 3, 1: 3 holds');
 select pg_temp.tell('c5', '{failed,failed}', '{10:00,10:01}', '{8,9}');
 select is(pg_temp.state('c5'), 'failed 9 text 2', 'two failures: the later time holds');
+
+-- The deciding event may lack the number or the device: not all dialects have
+-- both.  Another event of the message tells them, before or after, or in the
+-- same batch.
+create function pg_temp.part(id text, status text, phone text, device_id text)
+returns jsonb language sql as $$
+	select jsonb_build_array(jsonb_build_object('kind', 'delivery_status',
+		'message_id', id, 'status', status, 'phone', phone, 'device_id', device_id))
+$$;
+select t.ids(pg_temp.part('p1', 'sent', '+1', 'x'));
+select t.ids(pg_temp.part('p1', 'delivered', null, null));
+select t.ids(pg_temp.part('p2', 'delivered', null, null));
+select t.ids(pg_temp.part('p2', 'sent', '+1', 'x'));
+select t.ids(pg_temp.part('p3', 'sent', '+1', 'x')
+	|| pg_temp.part('p3', 'delivered', null, null));
+select t.ids(pg_temp.part('p4', 'delivered', null, null)
+	|| pg_temp.part('p4', 'sent', '+1', null) || pg_temp.part('p4', 'queued', null, 'x'));
+select t.ids(pg_temp.part('p5', 'sent', '+1', 'x')
+	|| pg_temp.part('p5', 'delivered', '+2', 'y'));
+select t.ids(pg_temp.part('p5', 'queued', '+3', 'z'));
+select is((select concat_ws(' ', status, phone, device_id)
+		from sms.message where message_id = p.id), p.want, p.how)
+from (values
+	('p1', 'delivered +1 x', 'number and device are kept'),
+	('p2', 'delivered +1 x', 'they are taken from a late event'),
+	('p3', 'delivered +1 x', 'they are taken from another event of the batch'),
+	('p4', 'delivered +1 x', 'each from where it is'),
+	('p5', 'delivered +2 y', 'those of the deciding event come first')
+) p(id, want, how);
 
 -- ---------------------------------------------- sources, duplicates, kinds
 

@@ -44,10 +44,12 @@ class Connection:
     """One connection to a receiver at a Unix socket path or (host, port)."""
 
     def __init__(self, address, timeout=30):
-        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
-        self.socket = socket.socket(family)
+        if isinstance(address, tuple):
+            self.socket = socket.create_connection(address, timeout)
+            return
+        self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
-        self.socket.connect(address if isinstance(address, tuple) else str(address))
+        self.socket.connect(str(address))
 
     def __enter__(self):
         return self

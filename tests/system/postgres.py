@@ -105,7 +105,8 @@ class Database:
         return next(iter(row.values())) if row else None
 
     def events(self):
-        return self.rows("select * from sms.event order by id")
+        return self.rows(
+            "select *, payload::text as payload_text from sms.event order by id")
 
     def rejected(self):
         return self.rows("select * from sms.rejected order by id")

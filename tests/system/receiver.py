@@ -25,7 +25,7 @@ def install(parent):
     folder.chmod(0o755)
     for name in ("smshook.fcgi", "smshook"):
         if not (BUILD / name).exists():
-            pytest.skip(f"{BUILD / name} is not built (set SMSHOOK_BUILD)")
+            pytest.exit(f"{BUILD / name} is not built (set SMSHOOK_BUILD)", 1)
         write(folder / name, (BUILD / name).read_bytes(), 0o755)
     return folder
 

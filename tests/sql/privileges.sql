@@ -1,0 +1,236 @@
+-- Who may do what: smshook_writer can EXECUTE sms.ingest and nothing else,
+-- smshook_reader can read, PUBLIC can do nothing.
+
+create role t_writer login in role smshook_writer;
+create role t_reader login in role smshook_reader;
+create role t_nobody login;
+\i :src/sql/roles.sql
+
+begin;
+select plan(33);
+
+-- ------------------------------------------------------- by the catalog
+
+-- All that a role may do with all that is in schema sms.
+create function pg_temp.may(role text) returns setof text language sql as $$
+	select p || ' ' || c.oid::regclass
+	from pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,
+		TRIGGER}'::text[] || case when current_setting('server_version_num')::int
+		>= 170000 then '{MAINTAIN}' else '{}' end::text[]) p
+	where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+		and has_table_privilege(role, c.oid, p)
+	union all -- system columns too
+	select format('%s %s.%s', p, c.oid::regclass, a.attname)
+	from pg_class c join pg_attribute a on a.attrelid = c.oid,
+		unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) p
+	where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+		and not a.attisdropped and not has_table_privilege(role, c.oid, p)
+		and has_column_privilege(role, c.oid, a.attnum, p)
+	union all
+	select p || ' ' || c.oid::regclass
+	from pg_class c, unnest('{USAGE,SELECT,UPDATE}'::text[]) p
+	where c.relnamespace = 'sms'::regnamespace
+		-- asked for a table, has_sequence_privilege is an error
+		and case when c.relkind = 'S' then has_sequence_privilege(role, c.oid, p) end
+	union all
+	select 'EXECUTE ' || p.oid::regproc
+	from pg_proc p
+	where p.pronamespace = 'sms'::regnamespace
+		and has_function_privilege(role, p.oid, 'EXECUTE')
+	union all
+	select p || ' schema sms'
+	from unnest('{USAGE,CREATE}'::text[]) p
+	where has_schema_privilege(role, 'sms', p)
+	union all
+	select 'OWNER ' || c.oid::regclass
+	from pg_class c
+	where c.relnamespace = 'sms'::regnamespace and pg_has_role(role, c.relowner, 'MEMBER')
+$$;
+select bag_eq($$ select pg_temp.may('t_writer') $$,
+	array['USAGE schema sms', 'EXECUTE sms.ingest'],
+	'a writer can use the schema and execute sms.ingest, nothing else');
+select bag_eq($$ select pg_temp.may('t_reader') $$,
+	array['USAGE schema sms', 'SELECT sms.event', 'SELECT sms.message',
+	'SELECT sms.rejected', 'SELECT sms.keyword', 'SELECT sms.schema_version',
+	'SELECT sms.delivery_status', 'SELECT sms.incoming_sms',
+	'SELECT sms.conversation'], 'a reader can select, nothing else');
+select is_empty($$ select pg_temp.may('t_nobody') $$, 'others can do nothing');
+select cmp_ok((select count(*)::int from pg_temp.may('smshook_owner')), '>', 50,
+	'(the owner can do much: the list is a real one)');
+
+-- What is granted to PUBLIC, or may be granted on.
+create temp view grants as
+select c.oid::regclass::text as name, a.* from pg_class c, aclexplode(c.relacl) a
+where c.relnamespace = 'sms'::regnamespace
+union all
+select t.attrelid::regclass || '.' || t.attname, a.*
+from pg_class c join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) a
+where c.relnamespace = 'sms'::regnamespace
+union all
+select p.oid::regproc::text, a.*
+from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+where p.pronamespace = 'sms'::regnamespace
+union all
+select 'schema sms', a.* from pg_namespace n, aclexplode(n.nspacl) a
+where n.nspname = 'sms';
+select is_empty('select name, privilege_type from grants where grantee = 0',
+	'PUBLIC has nothing');
+select is_empty($$ select name, privilege_type from grants
+	where is_grantable and grantee <> 'smshook_owner'::regrole $$,
+	'nobody can grant on');
+select set_eq('select distinct grantee::regrole::text from grants',
+	'{smshook_owner,smshook_writer,smshook_reader}'::text[],
+	'grants are to the two roles and the owner');
+
+select is((select array_agg(rolname::text order by rolname) from pg_roles
+		where rolname in ('smshook_writer', 'smshook_reader') and not (rolcanlogin
+		or rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)),
+	'{smshook_reader,smshook_writer}', 'the roles are plain groups');
+select is((select array_agg(prosecdef or provolatile <> 'v' order by proname)
+		from pg_proc where pronamespace = 'sms'::regnamespace and prosecdef), '{t}',
+	'one function runs as its owner');
+select is((select proname || array_to_string(proconfig, ',') from pg_proc
+		where pronamespace = 'sms'::regnamespace and prosecdef),
+	'ingestsearch_path=pg_catalog, pg_temp', 'with a search_path of its own');
+select is((select rolsuper from pg_proc p join pg_roles r on r.oid = p.proowner
+		where p.oid::regproc = 'sms.ingest'::regproc), false,
+	'its owner needs to be no superuser');
+
+-- ------------------------------------------------------------ by trying
+
+grant usage on schema t to public;
+select t.ids('[{"body": "a"}, {"kind": "delivery_status", "message_id": "m",
+	"status": "sent"}, {"http_status": 422, "reason": "x"}]');
+insert into sms.keyword values ('STOP', 'stop');
+
+-- SQLSTATE of a statement for a role; 00000: it went well.
+create function pg_temp.try(role text, statement text) returns text
+language plpgsql as $$
+begin
+	perform set_config('role', role, true);
+	execute statement;
+	perform set_config('role', 'none', true);
+	return '00000';
+exception when others then
+	return sqlstate;
+end
+$$;
+create temp table relations on commit drop as
+select c.oid::regclass as name, a.attname as last,
+	c.oid in ('sms.event'::regclass, 'sms.message'::regclass,
+	'sms.rejected'::regclass, 'sms.keyword'::regclass,
+	'sms.schema_version'::regclass) or c.relkind = 'v' as readable
+from pg_class c join pg_attribute a on a.attrelid = c.oid
+	and a.attnum = (select max(attnum) from pg_attribute where attrelid = c.oid)
+where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm');
+
+-- What has UNION cannot be written: 55000, whoever asks.
+create temp table writes on commit drop as
+select format(s, name, last) as statement
+from relations, unnest(array['insert into %s default values',
+	'update %s set %I = null', 'delete from %s', 'update %s set %I = %2$I',
+	'select * from %s for update']) s
+union all
+select format(s, name) from relations, unnest(array['truncate %s',
+	'lock table %s in exclusive mode', 'create trigger x before insert on %s '
+	'for each row execute function suppress_redundant_updates_trigger()']) s
+where name not in ('sms.delivery_status'::regclass, 'sms.incoming_sms'::regclass,
+	'sms.conversation'::regclass)
+union all
+select unnest(array['select nextval(''sms.event_id'')',
+	'select setval(''sms.event_id'', 1)', 'select last_value from sms.event_id',
+	'select nextval(''sms.rejected_id_seq'')', 'create table sms.x()',
+	'drop table sms.event', 'alter table sms.event add x int',
+	'comment on table sms.event is null', 'drop schema sms cascade',
+	'create rule x as on insert to sms.event do instead nothing',
+	'drop function sms.at_zone(timestamp, text)',
+	'alter function sms.at_zone(timestamp, text) security definer',
+	'select sms.first_word(''x'')', 'select sms.status_rank(''sent'', 1)',
+	'select sms.at_zone(now()::timestamp, ''UTC'')']);
+create temp table reads on commit drop as
+select format('select %s from %s', s, name) as statement, readable
+from relations, unnest(array['*', 'count(*)', '1', quote_ident(last)]) s;
+
+select cmp_ok((select count(*)::int from writes), '>', 60, 'many ways of writing');
+select is_empty($$ select * from (select pg_temp.try('t_writer', statement) as state,
+	statement from writes) x where state not in ('42501', '55000') $$,
+	'a writer cannot write otherwise');
+select is_empty($$ select * from (select pg_temp.try('t_writer', statement) as state,
+	statement from reads) x where state <> '42501' $$, 'a writer cannot read one row');
+select is_empty($$ select * from (select pg_temp.try('t_reader', statement) as state,
+	statement from writes) x where state not in ('42501', '55000') $$,
+	'a reader cannot write');
+select is_empty($$ select * from (select pg_temp.try('t_reader', statement) as state,
+	statement, readable from reads) x
+	where state <> case when readable then '00000' else '42501' end $$,
+	'a reader can read');
+select is_empty($$ select * from (select pg_temp.try('t_nobody', statement) as state,
+	statement from reads union all select pg_temp.try('t_nobody', statement),
+	statement from writes) x where state not in ('42501', '55000') $$,
+	'others can do neither');
+
+select is(pg_temp.try('t_writer', $$ select t.ids('[{"body": "stop"}]', true) $$), '00000',
+	'a writer can hand in an event');
+select is(pg_temp.try('t_reader', $$ select t.ids('[{"body": "stop"}]') $$), '42501',
+	'a reader cannot');
+select is(pg_temp.try('t_reader', $$ select t.ids('[]') $$), '42501',
+	'not even none');
+select is(pg_temp.try('t_nobody', $$ select t.ids('[{"body": "stop"}]') $$), '42501',
+	'nor can others');
+select is((select count(*)::int from sms.event where body = 'stop'), 1,
+	'and one event is there');
+
+-- -------------------------------------------------------- false friends
+
+-- A writer makes objects of the names that sms.ingest uses, in a schema of its
+-- own and in pg_temp, and puts them first in search_path.  All that can run
+-- raises an exception: if sms.ingest used one of them, the call would fail.
+insert into sms.keyword values ('HIJACK', 'hijack');
+do $$ begin execute format('grant create on database %I to t_writer', current_database()); end $$;
+set local role t_writer;
+create schema evil;
+do $$
+declare
+	s text;
+	f text;
+	o text[];
+begin
+	foreach s in array '{evil,pg_temp}'::text[] loop
+		foreach f in array array[
+			'set_config(text, text, boolean) returns text',
+			'pg_advisory_xact_lock(bigint) returns void',
+			'nextval(regclass) returns bigint', 'nextval(text) returns bigint',
+			'unnest(uuid[]) returns setof uuid', 'unnest(text[]) returns setof text',
+			'btrim(text, text) returns text', 'upper(text) returns text',
+			'char_length(text) returns int', 'octet_length(text) returns int',
+			'substring(text, text) returns text',
+			'timezone(text, timestamp) returns timestamptz',
+			'concat_ws(text, text, text) returns text',
+			'format(text, bigint, json) returns text',
+			'format(text, bigint, json, text) returns text',
+			'format(text, bigint) returns text', 'to_json(text) returns json',
+			'left(text, int) returns text', 'pg_notify(text, text) returns void',
+			'now() returns timestamptz', 'cardinality(uuid[]) returns int',
+			'first_word(text) returns text', 'status_rank(text, int) returns int',
+			'at_zone(timestamp, text) returns timestamptz',
+			'append(bigint[], bigint) returns bigint[]'] loop
+			execute format('create function %s.%s language plpgsql as '
+				'''begin raise exception $m$hijacked: %s$m$; end''', s, f, f);
+		end loop;
+		foreach o slice 1 in array '{{=,text,text},{=,uuid,uuid},{=,bigint,bigint},
+			{=,integer,integer},{>,integer,integer},{<=,integer,integer},
+			{*,integer,integer},{<,timestamptz,timestamptz},
+			{>,timestamptz,timestamptz},{-,timestamptz,interval},
+			{=,bytea,bytea},{=,tid,tid},{~,text,text}}'::text[] loop
+			execute format('create function %s.trap(a %s, b %s) returns %s language plpgsql '
+				'as ''begin raise exception $m$hijacked: %s$m$; end''', s, o[2], o[3],
+				case when o[1] in ('*', '-') then o[2] else 'boolean' end, o[1])
+				where to_regprocedure(format('%s.trap(%s,%s)', s, o[2], o[3])) is null;
+		end loop;
+	end loop;
+end
+$$;
+reset role;
+
+select * from finish();
+rollback;

@@ -1,0 +1,192 @@
+"""What the tests share: a folder, the programs, PostgreSQL, the web servers."""
+import os
+import shutil
+import signal
+
+import pytest
+
+import postgres as pg
+import process
+import receiver as rx
+import servers
+from cases import DRIVERS, SOURCES
+from drivers import Cgi, Fcgi, Http
+
+# A terminated run stops what it started, as an interrupted one does.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+# --------------------------------------------------------------------- TAP
+# With SMSHOOK_TAP_FD each test is a line of TAP there, for automake.
+
+class Tap:
+    def __init__(self, fd):
+        self.out, self.n = os.fdopen(fd, "w", buffering=1), 0
+
+    def line(self, ok, name, more=""):
+        self.n += 1
+        self.out.write(f"{'ok' if ok else 'not ok'} {self.n} - {name}{more}\n")
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.replace("#", "_")
+        if report.skipped:
+            reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""
+            self.line(True, name, " # SKIP " + reason.removeprefix("Skipped: "))
+        elif report.failed or report.when == "call":
+            self.line(report.passed, name)
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.line(False, report.nodeid or "collection")
+
+    def pytest_sessionfinish(self):
+        self.out.write(f"1..{self.n}\n")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes its time")
+    fd = os.environ.pop("SMSHOOK_TAP_FD", None)
+    if fd:
+        config.pluginmanager.register(Tap(int(fd)))
+
+
+# ---------------------------------------------------------------- fixtures
+
+@pytest.fixture(scope="session")
+def top():
+    """A folder for all that the run writes; goes with it."""
+    folder = process.new_folder(os.environ.get("TMPDIR"), "smshook")
+    folder.chmod(0o755)
+    yield folder
+    if "SMSHOOK_TEST_KEEP" not in os.environ:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def programs(top):
+    return rx.install(top)
+
+
+@pytest.fixture(scope="session")
+def postgres(top):
+    cluster = pg.Postgres(top)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def migrate(programs, top):
+    """migrate(conninfo) runs `smshook migrate`."""
+    def run(conninfo, command="migrate"):
+        config = rx.write_config(top, rx.config_text(conninfo, {"x": "token = unused-0123456789"}))
+        return process.run([programs / "smshook", "-c", config, command])
+    return run
+
+
+@pytest.fixture(scope="session")
+def template(postgres, migrate):
+    """The database that the others are copies of."""
+    name = postgres.create()
+    done = migrate(postgres.conninfo(name))
+    assert done.returncode == 0, done.stderr.decode()
+    roles = (servers.SOURCE / "sql/roles.sql").read_text()
+    with postgres.connect(name) as c:
+        c.execute(roles)
+        c.execute("create role receiver login in role smshook_writer")
+        c.execute("create role locked login password 'right' in role smshook_writer")
+        c.execute("create role nobody login")
+    return name
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres, template):
+    """new_database() makes one; all are closed at the end."""
+    made = []
+
+    def make():
+        made.append(pg.Database(postgres, postgres.create(f"template {template}")))
+        return made[-1]
+    yield make
+    for database in made:
+        database.close()
+
+
+@pytest.fixture(scope="module")
+def database(new_database):
+    return new_database()
+
+
+@pytest.fixture
+def start(programs, top):
+    """start(config text, ...) starts a receiver, which must stop cleanly."""
+    started = []
+
+    def run(text, **more):
+        started.append(rx.Receiver(programs, top, rx.write_config(top, text), **more))
+        return started[-1]
+    yield run
+    for r in started:
+        if r.process.running():
+            assert r.stop() == 0, r.log()
+        else:
+            rx.check_log(r.log(), r.config.read_text())
+
+
+class Site:
+    """One receiver and one configuration, served in every way."""
+
+    def __init__(self, programs, top, database):
+        self.top, self.database = top, database
+        self.program = programs / "smshook.fcgi"
+        self.tokens = {s: (rx.new_token(), rx.new_token()) for s in SOURCES}
+        self.text = rx.config_text(database.writer, {
+            s: lines + "".join(f"token = {t}\n" for t in self.tokens[s])
+            for s, lines in SOURCES.items()}, server="socket_mode = 0666")
+        self.config = rx.write_config(top, self.text)
+        self.receiver = rx.Receiver(programs, top, self.config)
+        self.cgi_log = process.write(top / "cgi.log", "", 0o666)
+        self.servers = {}
+        self.ways = {
+            "nginx": servers.Nginx, "apache-proxy": servers.ApacheProxy,
+            "apache-fcgid": servers.ApacheFcgid, "apache-cgid": servers.ApacheCgid,
+            "lighttpd": servers.Lighttpd}
+
+    def start_server(self, name):
+        return self.ways[name](self.top, self.receiver.socket, self.program, self.config)
+
+    def server(self, name):
+        if name not in self.servers:
+            self.servers[name] = self.start_server(name)
+        return self.servers[name]
+
+    def driver(self, name):
+        if name == "cgi":
+            return Cgi(self.program, self.config, self.cgi_log)
+        if name == "fcgi":
+            return Fcgi(self.receiver.socket)
+        return Http(self.server(name).port)
+
+    def stop(self):
+        for server in self.servers.values():
+            server.stop()
+        for server in self.servers.values():
+            rx.check_log(server.errors(), self.text)
+        rx.check_log(self.cgi_log.read_text(), self.text)
+        assert self.receiver.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def site(programs, top, new_database):
+    s = Site(programs, top, new_database())
+    yield s
+    s.stop()
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def driver_name(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def driver(site, driver_name):
+    return site.driver(driver_name)

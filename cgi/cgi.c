@@ -38,8 +38,8 @@ read_all(char *bytes, size_t size, int64_t deadline)
 static enum err
 read_body(struct request *req, long max_body, char **memory_r)
 {
-	size_t size = req->content_length >= 0 ? (size_t)req->content_length
-					       : (size_t)max_body + 1;
+	size_t size =
+	    req->content_length >= 0 ? (size_t)req->content_length : (size_t)max_body + 1;
 	*memory_r = NULL;
 	if (req->body_err || !text_is(req->method, "POST"))
 		return ERR_OK;

@@ -58,9 +58,10 @@ from_query(struct text query)
 	while (p < end) {
 		const char *amp = memchr(p, '&', (size_t)(end - p));
 		const char *stop = amp ? amp : end;
-		if ((size_t)(stop - p) > strlen(name) && memcmp(p, name, strlen(name)) == 0)
-			return (struct text){p + strlen(name),
-			    (size_t)(stop - p) - strlen(name)};
+		if ((size_t)(stop - p) > strlen(name) &&
+		    memcmp(p, name, strlen(name)) == 0)
+			return (struct text){
+			    p + strlen(name), (size_t)(stop - p) - strlen(name)};
 		p = stop + 1;
 	}
 	return (struct text){0};

@@ -17,8 +17,8 @@
 
 enum {
 	MAX_FDS = 4096,
-	KEPT_MS = 75000,        /* longer than nginx keeps an idle connection: 60 s */
-	DRAIN_MS = 200,         /* what comes within it after a stop is answered */
+	KEPT_MS = 75000,         /* longer than nginx keeps an idle connection: 60 s */
+	DRAIN_MS = 200,          /* what comes within it after a stop is answered */
 	UNREAD_MAX = 256 * 1024, /* of a refused body, read so that the answer arrives */
 	STACK_SIZE = 512 * 1024
 };
@@ -284,8 +284,8 @@ fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 	while (!e && f->n_threads < n) {
 		int error = pthread_create(&f->threads[f->n_threads], &attr, work, f);
 		if (error) {
-			log_error("cannot start thread %zu of %zu: %s", f->n_threads + 1, n,
-			    strerror(error));
+			log_error("cannot start thread %zu of %zu: %s", f->n_threads + 1,
+			    n, strerror(error));
 			e = ERR_SYSTEM;
 		} else {
 			atomic_fetch_add(&f->n_running, 1);
@@ -321,7 +321,8 @@ drain(struct fcgi *f, bool takes_backlog)
 	struct pollfd listener = {.fd = f->listen_fd, .events = POLLIN};
 	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->wake_fd, NULL);
 	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->tick_fd, NULL);
-	while (takes_backlog && poll(&listener, 1, 0) == 1 && !atomic_load(&f->wants_accept))
+	while (
+	    takes_backlog && poll(&listener, 1, 0) == 1 && !atomic_load(&f->wants_accept))
 		accept_one(f);
 	while (epoll_wait(f->epoll_fd, &ev, 1, DRAIN_MS) == 1)
 		dispatch(f, ev.data.fd, false);

@@ -47,9 +47,10 @@ metrics(struct handler *h, const struct request *req, struct response *res)
 	    "# TYPE smshook_requests_total counter\n",
 	    s.stored, s.duplicate, s.rejected, s.failed, s.commits);
 	for (int i = 0; i < HANDLER_STATUSES; i++)
-		res->len += (size_t)snprintf(res->body + res->len, sizeof res->body - res->len,
-		    "smshook_requests_total{status=\"%d\"} %llu\n", counted_statuses[i],
-		    atomic_load(&h->requests[i]));
+		res->len +=
+		    (size_t)snprintf(res->body + res->len, sizeof res->body - res->len,
+			"smshook_requests_total{status=\"%d\"} %llu\n",
+			counted_statuses[i], atomic_load(&h->requests[i]));
 	res->type = "text/plain; version=0.0.4";
 }
 
@@ -134,7 +135,8 @@ webhook(struct handler *h, const struct request *req, struct response *res)
 {
 	struct credentials c;
 	credentials_read(&c, req);
-	const struct conf_source *source = auth_check(h->auth, c.candidates, CREDENTIALS_MAX);
+	const struct conf_source *source =
+	    auth_check(h->auth, c.candidates, CREDENTIALS_MAX);
 	if (!source)
 		response_problem(res, ERR_TOKEN, (struct text){0});
 	else if (req->body_err)

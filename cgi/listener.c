@@ -79,7 +79,8 @@ static bool
 is_loopback(const struct sockaddr *a)
 {
 	if (a->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+		return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 ==
+		       127;
 	return a->sa_family == AF_INET6 &&
 	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
 }
@@ -91,19 +92,23 @@ open_tcp(const char *where, int *fd)
 	const char *colon = strrchr(where, ':');
 	bool is_bracketed = *where == '[' && colon && colon > where && colon[-1] == ']';
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
-	    .ai_socktype = SOCK_STREAM}, *info;
-	if (!colon || snprintf(host, sizeof host, "%.*s",
-			  (int)(colon - where) - 2 * is_bracketed,
-			  where + is_bracketed) >= (int)sizeof host ||
+			    .ai_socktype = SOCK_STREAM},
+			*info;
+	if (!colon ||
+	    snprintf(host, sizeof host, "%.*s", (int)(colon - where) - 2 * is_bracketed,
+		where + is_bracketed) >= (int)sizeof host ||
 	    getaddrinfo(host, colon + 1, &hints, &info) != 0) {
-		log_error("-s %s: neither a path with a '/' nor 127.0.0.1:PORT or [::1]:PORT",
+		log_error(
+		    "-s %s: neither a path with a '/' nor 127.0.0.1:PORT or [::1]:PORT",
 		    where);
 		return ERR_CONFIG;
 	}
 	enum err e = ERR_CONFIG;
 	if (!is_loopback(info->ai_addr)) {
-		log_error("-s %s: not loopback; whoever can connect there could pose as the "
-			  "web server", where);
+		log_error(
+		    "-s %s: not loopback; whoever can connect there could pose as the "
+		    "web server",
+		    where);
 	} else {
 		*fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		e = *fd < 0 ? fail(where, "socket", fd)

@@ -183,6 +183,7 @@ main(int argc, char **argv)
 	if (optind < argc)
 		return usage("there are no arguments but options");
 	if (!where && !is_listening)
-		return usage("no -s, fd 0 is no listening socket, and no web server called");
+		return usage(
+		    "no -s, fd 0 is no listening socket, and no web server called");
 	return run_fcgi(conf_path, where);
 }

@@ -153,8 +153,9 @@ response_problem(struct response *res, enum err e, struct text found)
 {
 	int status = err_status(e);
 	response_json(res, status,
-	    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s%s%.*s%s\"}",
-	    phrase(status), status, err_sentence(e), found.len ? " (" : "", (int)found.len,
-	    found.ptr ? found.ptr : "", found.len ? ")" : "");
+	    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s%s%."
+	    "*s%s\"}",
+	    phrase(status), status, err_sentence(e), found.len ? " (" : "",
+	    (int)found.len, found.ptr ? found.ptr : "", found.len ? ")" : "");
 	res->type = "application/problem+json";
 }

@@ -21,7 +21,8 @@ struct auth {
 static bool
 sha256(struct text t, unsigned char digest[DIGEST_LEN])
 {
-	return EVP_Digest(t.ptr ? t.ptr : "", t.len, digest, NULL, EVP_sha256(), NULL) == 1;
+	return EVP_Digest(t.ptr ? t.ptr : "", t.len, digest, NULL, EVP_sha256(), NULL) ==
+	       1;
 }
 
 enum err

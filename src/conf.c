@@ -66,8 +66,8 @@ static const struct key keys[] = {
     {SOURCE, "token_file", read_token_file, 0, NULL, 0, 0, "a file with a token a line"},
     {SOURCE, "timezone", read_zone, offsetof(struct conf_source, timezone), NULL, 0, 0,
 	"IANA name, for times that tell none; default UTC"},
-    {SOURCE, "device_id", read_string, offsetof(struct conf_source, device_id), NULL, 0, 0,
-	"for bodies that tell none"},
+    {SOURCE, "device_id", read_string, offsetof(struct conf_source, device_id), NULL, 0,
+	0, "for bodies that tell none"},
 };
 static const size_t n_keys = sizeof keys / sizeof *keys;
 
@@ -121,8 +121,8 @@ read_number(struct reader *r, const struct key *k, void *to, const char *value, 
 	while (units->name && strcasecmp(end, units->name) != 0)
 		units++;
 	if (!is_good || !units->name || n > LONG_MAX / units->factor)
-		return fail(r, "%s = %s: a number is expected, such as %s", k->name, value,
-		    k->initial);
+		return fail(r, "%s = %s: a number is expected, such as %s", k->name,
+		    value, k->initial);
 	n *= units->factor;
 	if (n < k->min || n > k->max)
 		return fail(r, "%s = %s is out of range", k->name, value);
@@ -226,11 +226,14 @@ static bool
 read_zone(struct reader *r, const struct key *k, void *to, const char *value)
 {
 	char path[PATH_MAX];
-	if (!*value || value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
-					   "wxyz0123456789/_+-")] ||
+	if (!*value ||
+	    value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
+				"wxyz0123456789/_+-")] ||
 	    *value == '/')
-		return fail(r, "timezone = %s: an IANA name is expected, such as "
-			       "Europe/Berlin", value);
+		return fail(r,
+		    "timezone = %s: an IANA name is expected, such as "
+		    "Europe/Berlin",
+		    value);
 	snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", value);
 	if (access("/usr/share/zoneinfo/UTC", F_OK) == 0 && access(path, F_OK) != 0)
 		return fail(r, "timezone = %s: there is no such time zone", value);
@@ -240,16 +243,20 @@ read_zone(struct reader *r, const struct key *k, void *to, const char *value)
 static bool
 add_token(struct reader *r, struct conf_source *s, const char *token)
 {
-	if (!*token || token[strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
-					   "wxyz0123456789-._~")])
-		return fail(r, "[source %s] token: only letters, digits and - . _ ~ can "
-			       "stand in a URL as they are", s->name);
+	if (!*token ||
+	    token[strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
+				"wxyz0123456789-._~")])
+		return fail(r,
+		    "[source %s] token: only letters, digits and - . _ ~ can "
+		    "stand in a URL as they are",
+		    s->name);
 	if (strcmp(token, "healthz") == 0 || strcmp(token, "metrics") == 0)
-		return fail(r, "[source %s] token: %s is an address of its own", s->name,
-		    token);
+		return fail(
+		    r, "[source %s] token: %s is an address of its own", s->name, token);
 	if (strlen(token) < 16)
-		log_warn("%s:%d: [source %s] token: shorter than 16 characters, someone may "
-			 "guess it; make one with: openssl rand -hex 16",
+		log_warn(
+		    "%s:%d: [source %s] token: shorter than 16 characters, someone may "
+		    "guess it; make one with: openssl rand -hex 16",
 		    r->path, r->line, s->name);
 	char **grown = realloc(s->tokens, (s->n_tokens + 1) * sizeof *grown);
 	char *copy = strdup(token);
@@ -290,7 +297,8 @@ read_token_file(struct reader *r, const struct key *k, void *to, const char *val
 	if (!f)
 		return fail(r, "token_file = %s: %s", value, strerror(errno));
 	if (others_may_read(f))
-		ok = fail(r, "token_file = %s: everybody may read it; chmod o= it", value);
+		ok =
+		    fail(r, "token_file = %s: everybody may read it; chmod o= it", value);
 	while (ok && fgets(line, sizeof line, f)) {
 		line[strcspn(line, " \t\r\n")] = '\0';
 		if (*line && *line != '#')
@@ -386,8 +394,9 @@ static bool
 set_defaults(struct reader *r)
 {
 	for (size_t i = 0; i < n_keys; i++)
-		if (keys[i].initial && !keys[i].read(r, &keys[i],
-					   (char *)r->conf + keys[i].offset, keys[i].initial))
+		if (keys[i].initial &&
+		    !keys[i].read(
+			r, &keys[i], (char *)r->conf + keys[i].offset, keys[i].initial))
 			return false;
 	return true;
 }
@@ -398,7 +407,8 @@ check_whole(struct reader *r)
 	struct conf *c = r->conf;
 	r->line = 0;
 	if (r->has_secret && others_may_read(r->file))
-		return fail(r, "it holds a secret and everybody may read it; chmod o= it");
+		return fail(
+		    r, "it holds a secret and everybody may read it; chmod o= it");
 	if (c->n_sources == 0)
 		return fail(r, "there is no [source NAME] with a token");
 	for (size_t i = 0; i < c->n_sources; i++)

@@ -172,7 +172,8 @@ drop(struct db *db)
 static void
 set_reason(struct db *db, const char *message)
 {
-	snprintf(db->reason, sizeof db->reason, "%.*s", (int)strcspn(message, "\n"), message);
+	snprintf(
+	    db->reason, sizeof db->reason, "%.*s", (int)strcspn(message, "\n"), message);
 }
 
 enum err
@@ -307,8 +308,9 @@ static const struct {
     {"22", ERR_DB_DATA, false, ""},
     {"23", ERR_DB_DATA, false, ""},
     {"54", ERR_DB_DATA, false, ""},
-    {"25006", ERR_DB_DOWN, true, " (a standby? name all hosts in conninfo, with "
-				 "target_session_attrs=read-write)"},
+    {"25006", ERR_DB_DOWN, true,
+	" (a standby? name all hosts in conninfo, with "
+	"target_session_attrs=read-write)"},
     {"3F000", ERR_DB_DOWN, false, " (run: smshook migrate)"},
     {"42883", ERR_DB_DOWN, false, " (run: smshook migrate)"},
     {"42P01", ERR_DB_DOWN, false, " (run: smshook migrate)"},
@@ -372,13 +374,15 @@ read_ids(struct db *db, const PGresult *result, struct event *const *events, siz
 		return lose(db, "sms.ingest did not answer for each event");
 	for (size_t i = 0; i < n; i++) {
 		events[i]->id = strtoll(PQgetvalue(result, (int)i, 0), NULL, 10);
-		events[i]->duplicate_of = strtoll(PQgetvalue(result, (int)i, 1), NULL, 10);
+		events[i]->duplicate_of =
+		    strtoll(PQgetvalue(result, (int)i, 1), NULL, 10);
 	}
 	return ERR_OK;
 }
 
 enum err
-db_ingest(struct db *db, struct event *const *events, size_t n, bool notify, int64_t deadline)
+db_ingest(
+    struct db *db, struct event *const *events, size_t n, bool notify, int64_t deadline)
 {
 	Oid types[N_PARAMS];
 	const char *values[N_PARAMS];
@@ -399,8 +403,8 @@ db_ingest(struct db *db, struct event *const *events, size_t n, bool notify, int
 	lengths[N_COLUMNS] = formats[N_COLUMNS] = 1;
 
 	enum err e = ERR_OK;
-	if (!PQsendQueryParams(db->conn, ingest_sql, N_PARAMS, types, values, lengths,
-		formats, 0))
+	if (!PQsendQueryParams(
+		db->conn, ingest_sql, N_PARAMS, types, values, lengths, formats, 0))
 		e = lose(db, PQerrorMessage(db->conn));
 	if (!e)
 		e = finish(db, deadline, &result);
@@ -416,12 +420,14 @@ db_ingest(struct db *db, struct event *const *events, size_t n, bool notify, int
 }
 
 enum err
-db_query(struct db *db, const char *sql, const char *param, int64_t deadline, char **value_r)
+db_query(
+    struct db *db, const char *sql, const char *param, int64_t deadline, char **value_r)
 {
 	PGresult *result;
 	*value_r = NULL;
-	int sent = param ? PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
-			 : PQsendQuery(db->conn, sql);
+	int sent = param
+		       ? PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
+		       : PQsendQuery(db->conn, sql);
 	if (!sent)
 		return lose(db, PQerrorMessage(db->conn));
 	enum err e = finish(db, deadline, &result);

@@ -373,8 +373,8 @@ fill(struct decoder *d, const struct dialect *dialect)
 		if (!is_there || *filled)
 			continue;
 		*filled = true;
-		f->put(d, (struct text *)((char *)d->ev + f->column),
-		    d->values[f->member]);
+		f->put(
+		    d, (struct text *)((char *)d->ev + f->column), d->values[f->member]);
 	}
 	if (dialect->kind)
 		d->ev->kind = text_of(dialect->kind);
@@ -430,7 +430,8 @@ static enum err
 scan(struct event *ev)
 {
 	struct json_report report;
-	size_t bom = ev->wire.len >= 3 && memcmp(ev->wire.ptr, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+	size_t bom =
+	    ev->wire.len >= 3 && memcmp(ev->wire.ptr, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 	size_t len = ev->wire.len - bom;
 	ev->memory = malloc(MEMORY_FACTOR * len + 1);
 	if (!ev->memory)

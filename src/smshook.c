@@ -102,18 +102,20 @@ connect_db(struct session *s)
 static bool
 check_server(struct session *s)
 {
-	char *version = value_of(s, "version",
-	    "select current_setting('server_version_num')", NULL);
-	char *encoding = value_of(s, "encoding",
-	    "select current_setting('server_encoding')", NULL);
+	char *version =
+	    value_of(s, "version", "select current_setting('server_version_num')", NULL);
+	char *encoding =
+	    value_of(s, "encoding", "select current_setting('server_encoding')", NULL);
 	bool ok = version && encoding;
 	if (ok && atoi(version) < 130000) {
 		bad(s, "PostgreSQL is older than 13: upgrade the server");
 		ok = false;
 	}
 	if (ok && strcmp(encoding, "UTF8") != 0) {
-		bad(s, "the database's encoding is %s, and SMS need UTF8: make one with "
-		       "createdb -E UTF8 -T template0 NAME", encoding);
+		bad(s,
+		    "the database's encoding is %s, and SMS need UTF8: make one with "
+		    "createdb -E UTF8 -T template0 NAME",
+		    encoding);
 		ok = false;
 	}
 	if (ok)
@@ -130,15 +132,16 @@ check_server(struct session *s)
 static int
 schema_version(struct session *s)
 {
-	char *value = value_of(s, "schema",
-	    "select to_regclass('sms.schema_version') is not null", NULL);
+	char *value = value_of(
+	    s, "schema", "select to_regclass('sms.schema_version') is not null", NULL);
 	if (!value || strcmp(value, "t") != 0) {
 		int none = value ? 0 : -1;
 		free(value);
 		return none;
 	}
 	free(value);
-	value = value_of(s, "schema", "select max(version) from sms.schema_version", NULL);
+	value =
+	    value_of(s, "schema", "select max(version) from sms.schema_version", NULL);
 	int version = value ? atoi(value) : -1;
 	free(value);
 	return version;
@@ -183,7 +186,9 @@ migrate(struct session *s)
 			return;
 	}
 	if (version > newest)
-		bad(s, "the schema has version %d, made by a newer smshook; this one knows %d",
+		bad(s,
+		    "the schema has version %d, made by a newer smshook; this one knows "
+		    "%d",
 		    version, newest);
 	else if (version >= 0)
 		good("the schema has version %d", newest);
@@ -207,13 +212,15 @@ check_schema(struct session *s)
 	char *value = value_of(s, "schema",
 	    "select substring(obj_description(p.oid) from 'schema version (\\d+)') "
 	    "from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-	    "where n.nspname = 'sms' and p.proname = 'ingest'", NULL);
+	    "where n.nspname = 'sms' and p.proname = 'ingest'",
+	    NULL);
 	if (!value)
 		return;
 	if (!*value)
 		bad(s, "schema sms is not there: run smshook migrate");
 	else if (atoi(value) != newest_version())
-		bad(s, "schema version %s, and this smshook needs %d: run smshook migrate",
+		bad(s,
+		    "schema version %s, and this smshook needs %d: run smshook migrate",
 		    value, newest_version());
 	else
 		good("schema version %s", value);
@@ -276,7 +283,8 @@ check_settings(struct session *s)
 	    {"select current_setting('full_page_writes')", "on",
 		"full_page_writes is off: a power cut may destroy the database"},
 	    {"select current_setting('default_transaction_isolation')", "read committed",
-		"default_transaction_isolation is not read committed: concurrent receivers "
+		"default_transaction_isolation is not read committed: concurrent "
+		"receivers "
 		"will fail and retry; alter role ... reset it"},
 	    {"select pg_is_in_recovery()", "f",
 		"this is a standby: name all hosts in conninfo, with "
@@ -303,7 +311,8 @@ check_zones(struct session *s)
 			    source->name, source->timezone);
 		else if (value)
 			good("source %s: %zu token(s), time zone %s", source->name,
-			    source->n_tokens, source->timezone ? source->timezone : "UTC");
+			    source->n_tokens,
+			    source->timezone ? source->timezone : "UTC");
 		free(value);
 	}
 }
@@ -346,7 +355,8 @@ print_help(void)
 	     "  --help     print this\n"
 	     "  --version  print the version\n"
 	     "\n"
-	     "Exits 0 when all is good, 1 when something failed, 64 on bad usage, 78 on a\n"
+	     "Exits 0 when all is good, 1 when something failed, 64 on bad usage, 78 on "
+	     "a\n"
 	     "bad configuration.  Keys of the configuration:");
 	conf_help(stdout);
 }

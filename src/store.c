@@ -80,8 +80,8 @@ ingest(struct store *s, struct event *const *events, size_t n, int64_t deadline)
 static enum err
 quarantine(struct store *s, struct event *ev, int64_t deadline)
 {
-	log_error("event refused by the database, kept in sms.rejected: %s",
-	    db_reason(s->db));
+	log_error(
+	    "event refused by the database, kept in sms.rejected: %s", db_reason(s->db));
 	event_reject(ev, err_status(ERR_DB_DATA), "PostgreSQL: %s", db_reason(s->db));
 	enum err e = ingest(s, &ev, 1, deadline);
 	if (e == ERR_DB_DATA)

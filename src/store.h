@@ -17,7 +17,7 @@ void store_close(struct store **store);
  * refused by itself and is kept in sms.rejected, else it is not kept.
  * Comes back by the deadline (clock_ms()).  Returns ERR_OK when the database
  * took what it was given. */
-enum err store_commit(struct store *s, struct event *const *events, size_t n,
-    int64_t deadline) MUST_USE;
+enum err store_commit(
+    struct store *s, struct event *const *events, size_t n, int64_t deadline) MUST_USE;
 
 #endif

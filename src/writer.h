@@ -16,7 +16,8 @@ struct writer_stats {
 
 /* max_batch: events a commit.  Without writer_start() each writer_submit()
  * commits by itself, in the caller's thread.  Errors: ERR_MEMORY, ERR_SYSTEM. */
-enum err writer_open(struct writer **writer_r, struct store *store, size_t max_batch) MUST_USE;
+enum err writer_open(
+    struct writer **writer_r, struct store *store, size_t max_batch) MUST_USE;
 enum err writer_start(struct writer *w) MUST_USE;
 
 /* Answers all that waits, then ends. */

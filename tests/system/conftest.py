@@ -59,7 +59,7 @@ def top():
     folder.chmod(0o755)
     yield folder
     if "SMSHOOK_TEST_KEEP" not in os.environ:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +83,8 @@ def migrate(programs, top):
     return run
 
 
-@pytest.fixture(scope="session")
-def template(postgres, migrate):
-    """The database that the others are copies of."""
+def prepare(postgres, migrate):
+    """The roles, and a database that the others are copies of: its name."""
     name = postgres.create()
     done = migrate(postgres.conninfo(name))
     assert done.returncode == 0, done.stderr.decode()
@@ -94,8 +93,22 @@ def template(postgres, migrate):
         c.execute(roles)
         c.execute("create role receiver login in role smshook_writer")
         c.execute("create role locked login password 'right' in role smshook_writer")
-        c.execute("create role nobody login")
+        c.execute("create role stranger login")
     return name
+
+
+@pytest.fixture(scope="session")
+def template(postgres, migrate):
+    return prepare(postgres, migrate)
+
+
+@pytest.fixture
+def own_postgres(top, migrate):
+    """A cluster with one database, for a test that stops it."""
+    cluster = pg.Postgres(top)
+    cluster.name = prepare(cluster, migrate)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")

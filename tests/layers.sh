@@ -1,0 +1,77 @@
+#!/bin/sh
+# The house's rules of who may know whom, as TAP.  Files of a group include only
+# groups above it; some libraries have one door each.
+set -u
+cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
+
+# A line a group; a file includes only what stands in lines above its own.
+groups='err log text clock
+conf durable json_scan datetime migrations
+event
+decode auth db spool
+store
+writer
+request
+credentials
+handle
+listener cgi fcgi
+main smshook'
+
+n=0
+report() { # report RESULT TEXT: RESULT is empty when all is well
+	n=$((n + 1))
+	if [ -z "$1" ]; then
+		echo "ok $n - $2"
+	else
+		echo "not ok $n - $2"
+		echo "$1" | sed 's/^/# /'
+	fi
+}
+
+line_of() { # line_of NAME: the number of its group, or nothing
+	echo "$groups" | grep -nw -- "$1" | head -n 1 | cut -d: -f1
+}
+
+wrong=
+for file in src/*.[ch] cgi/*.[ch]; do
+	name=$(basename "$file" | sed 's/\.[ch]$//')
+	own=$(line_of "$name")
+	[ -n "$own" ] || wrong="$wrong
+$file is in no group of tests/layers.sh"
+	for header in $(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file"); do
+		other=$(line_of "$header")
+		[ "$header" = "$name" ] || [ "${other:-99}" -lt "${own:-0}" ] ||
+			wrong="$wrong
+$file includes $header.h, which is not above it"
+	done
+done
+report "$wrong" "files include only groups above their own"
+
+door() { # door PATTERN FILE...: only these files may match
+	pattern=$1
+	shift
+	only=$(printf '%s\n' "$@")
+	report "$(grep -lE "$pattern" src/*.[ch] cgi/*.[ch] | grep -vxF "$only")" \
+		"only $* may have $pattern"
+}
+door 'libpq-fe\.h' src/db.c
+door 'fcgiapp\.h' cgi/fcgi.c
+door 'json-c/' src/decode.c
+door '<ini\.h>' src/conf.c
+door 'pthread_mutex_t' src/writer.c
+door '[^a-z_](fsync|fdatasync|rename(at2?)?)\(' src/durable.c
+door '[^a-z_](strcmp|memcmp|strncmp)\([^)]*(digest|secret)' src/none.c
+
+long=$(awk '
+	FNR == 1 { start = 0 }
+	/^\{/ { start = FNR }
+	/^\}/ && start { if (FNR - start > 80) print FILENAME ":" start; start = 0 }
+	' src/*.c cgi/*.c)
+report "$long" "no function is longer than 80 lines"
+report "$(wc -l src/*.[ch] cgi/*.[ch] | awk '$2 != "total" && $1 > 470 { print $2 ": " $1 }')" \
+	"no file is longer than 470 lines"
+undocumented=$(sed -n 's/^    {\(SOURCE\|"[a-z]*"\), "\([a-z_]*\)".*/\2/p' src/conf.c |
+	while read -r key; do grep -q "^\.It Cm $key" man/smshook.conf.5 || echo "$key"; done)
+report "$undocumented" "every key of the configuration is in smshook.conf(5)"
+
+echo "1..$n"

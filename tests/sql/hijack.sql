@@ -1,0 +1,151 @@
+-- A writer makes objects of the names that sms.ingest uses, in a schema of its
+-- own and in pg_temp, and puts them first in its search_path.  Whatever of
+-- them can run raises an exception: sms.ingest must not meet one.
+
+create role t_hijacker login in role smshook_writer;
+select format('grant create on database %I to t_hijacker', current_database()) \gexec
+grant usage on schema t to t_hijacker;
+insert into sms.keyword values ('HIJACK', 'hijack');
+
+-- Every branch: a message, a keyword, zones, a duplicate, a rejected body.  No
+-- function and no operator of the caller's in it.
+create function t.call() returns table (n bigint, id bigint, duplicate_of bigint)
+language sql as $$
+	select * from sms.ingest(
+		array['00000000-0000-7000-8000-000000000001',
+			'00000000-0000-7000-8000-000000000002',
+			'00000000-0000-7000-8000-000000000003',
+			'00000000-0000-7000-8000-000000000004',
+			'00000000-0000-7000-8000-000000000005']::uuid[],
+		array['2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15']::timestamptz[],
+		array['h', 'h', 'h', 'h', 'h'],
+		array['delivery_status', 'incoming_sms', 'incoming_sms', null, 'delivery_status'],
+		array['m', null, null, null, 'm'],
+		array['1', '1', '1', null, '1'],
+		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::text[],
+		array['queued', null, null, null, 'delivered'],
+		array[2, null, null, null, 7],
+		array[null, null, null, null, null]::text[],
+		array[null, 'hijack me', 'hijack me', null, null],
+		array[null, null, null, null, null]::text[],
+		array['2026-01-15', '2026-01-15', '2026-01-15', null, '2026-01-15']::timestamp[],
+		array[null, 'Europe/Berlin', 'Mars/Olympus', null, 'UTC'],
+		array[null, null, 'a note', null, null],
+		array[null, null, null, null, null]::jsonb[],
+		array[null, null, null, '\x01', null]::bytea[],
+		array['\x01', '\x02', '\x02', '\x03', '\x04']::bytea[],
+		array[null, null, null, 422, null],
+		array[null, null, null, 'no', null],
+		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::text[],
+		true)
+$$;
+
+\c - t_hijacker
+create schema evil;
+create temp table x(); -- makes pg_temp
+do $$
+declare
+	s text;
+	f text;
+	o text[];
+begin
+	foreach s in array '{evil,pg_temp}'::text[] loop
+		foreach f in array array[
+			'set_config(text, text, boolean) returns text',
+			'pg_advisory_xact_lock(bigint) returns void',
+			'nextval(regclass) returns bigint', 'nextval(text) returns bigint',
+			'unnest(uuid[]) returns setof uuid',
+			'btrim(text, text) returns text', 'upper(text) returns text',
+			'char_length(text) returns int', 'octet_length(text) returns int',
+			'substring(text, text) returns text',
+			'timezone(text, timestamp) returns timestamptz',
+			'concat_ws(text, text, text) returns text',
+			'format(text, bigint, json) returns text',
+			'format(text, bigint, json, text) returns text',
+			'format(text, bigint) returns text', 'to_json(text) returns json',
+			'left(text, int) returns text', 'pg_notify(text, text) returns void',
+			'now() returns timestamptz', 'cardinality(uuid[]) returns int',
+			'first_word(text) returns text', 'status_rank(text, int) returns int',
+			'at_zone(timestamp, text) returns timestamptz',
+			'ingest(uuid[]) returns void',
+			'collect(bigint[], bigint) returns bigint[]'] loop
+			execute format('create function %s.%s language plpgsql as '
+				'''begin raise exception $m$hijacked: %s$m$; end''', s, f, f);
+		end loop;
+		execute format('create aggregate %s.array_agg(bigint) '
+			'(sfunc = %1$s.collect, stype = bigint[])', s);
+		foreach o slice 1 in array '{{=,text,text},{=,uuid,uuid},{=,bigint,bigint},
+			{=,integer,integer},{>,integer,integer},{<=,integer,integer},
+			{*,integer,integer},{<,timestamptz,timestamptz},{=,bytea,bytea},
+			{>,timestamptz,timestamptz},{-,timestamptz,interval},{>,bigint,bigint},
+			{=,tid,tid},{~,text,text},{||,text,text}}'::text[] loop
+			f := format('%s.%I', s, 'operator ' || array_to_string(o, ' '));
+			execute format('create function %s(%s, %s) returns %s language plpgsql '
+				'as ''begin raise exception $m$hijacked: %s$m$; end''', f, o[2], o[3],
+				case when o[1] in ('*', '-', '||') then o[2] else 'boolean' end, o);
+			execute format('create operator %s.%s (leftarg = %s, rightarg = %s, '
+				'function = %s)', s, o[1], o[2], o[3], f);
+		end loop;
+		foreach f in array '{event,message,rejected,keyword,recent_body,input,
+			seen,stored,unnest,m,r,s,k,o,i,e}'::text[] loop
+			execute format('create table %s.%I as select 1 as hijacked', s, f);
+		end loop;
+		execute format('create sequence %s.event_id', s);
+	end loop;
+end
+$$;
+
+-- The traps are armed: what asks without a schema falls into them.
+create procedure evil.fall(statement text, inout result text default 'free')
+language plpgsql as $$
+begin
+	execute statement;
+exception when raise_exception then
+	result := 'caught';
+end
+$$;
+set search_path = evil, pg_temp, pg_catalog;
+call evil.fall('select upper(''x'')') \gset function_
+call evil.fall('select ''a''::text = ''b''::text') \gset operator_
+call evil.fall('select array_agg(1::bigint)') \gset aggregate_
+table event \gset event_
+
+create table evil.answer1 as select * from t.call();
+set search_path = pg_temp, evil, pg_catalog;
+create table evil.answer2 as select * from t.call();
+-- A connection that never called sms.ingest: no plan of the first is left.
+\c - t_hijacker
+set search_path = evil, pg_catalog;
+create table evil.answer3 as select * from t.call();
+
+\c - postgres
+begin;
+select plan(9);
+select is(concat_ws(' ', :'function_result', :'operator_result',
+	:'aggregate_result', :'event_hijacked'), 'caught caught caught 1',
+	'(the traps are armed)');
+select is((select string_agg(concat_ws(' ', n, (id is null)::text, a.duplicate_of
+		- (select min(id) from evil.answer1)), ', ' order by n) from evil.answer1 a),
+	'1 false, 2 false, 3 false 1, 4 true, 5 false', 'no trap was met, the answer is the honest one');
+select bag_eq('table evil.answer2', 'table evil.answer1', 'nor with pg_temp first');
+select bag_eq('table evil.answer3', 'table evil.answer1', 'nor in a fresh connection');
+select is((select array_agg(hijacked::text) from (select hijacked from evil.event
+		union select hijacked from evil.message union select hijacked from evil.rejected
+		union select hijacked from evil.keyword union select hijacked from evil.recent_body) x),
+	'{1}', 'the false tables are as they were');
+select is((select is_called from evil.event_id), false, 'so is the false sequence');
+select is((select string_agg(concat_ws(' ', kind, keyword, note,
+		to_char(occurred_at at time zone 'UTC', 'MM-DD HH24:MI')), ', ' order by id)
+		from sms.event),
+	'delivery_status 01-15 00:00, incoming_sms HIJACK 01-14 23:00, '
+	'incoming_sms HIJACK a note; occurred_at: unknown time zone, '
+	'delivery_status 01-15 00:00', 'the events are the honest ones');
+select is((select array_agg(status) from sms.message), '{delivered}',
+	'so is the message');
+select is((select array_agg(reason) from sms.rejected), '{no}',
+	'and the rejected body');
+select * from finish();
+rollback;

@@ -1,0 +1,109 @@
+"""Who may post: nobody without a token, and no log tells one."""
+import json
+
+import pytest
+
+import receiver as rx
+import servers
+from cases import DELIVERY, DRIVERS, SERVERS, encode
+from drivers import Fcgi, Http, Request, basic, get, post
+from process import write
+
+BODY = encode(DELIVERY)
+
+
+def same(answer):
+    """What a sender can see of an answer, without the time of day."""
+    headers = {k: v for k, v in answer.headers.items() if k != "date"}
+    return answer.status, headers, answer.body
+
+
+def test_missing_and_wrong_are_the_same(driver, site):
+    site.database.empty()
+    wrong = "w" * 32
+    requests = [
+        Request("/", BODY), Request("/" + wrong, BODY), Request("/x", BODY),
+        Request("/" + site.tokens["main"][0][:-1], BODY),
+        Request("/", BODY, query="token=" + wrong),
+        Request("/", BODY, headers=(("Authorization", "Bearer " + wrong),)),
+        Request("/", BODY, headers=(("Authorization", basic(wrong)),)),
+        Request("/", BODY, headers=(("X-Webhook-Token", wrong),)),
+        Request("/" + wrong, b"no JSON"), Request("/" + wrong, b""),
+    ]
+    answers = [same(driver.send(r)) for r in requests]
+    assert answers[0][0] == 401
+    assert all(a == answers[0] for a in answers)
+    assert site.database.events() == site.database.rejected() == []
+
+
+def test_rotation(start, database, top):
+    """All tokens of a source are valid, also those of a file."""
+    database.empty()
+    old, new, other = (rx.new_token() for _ in range(3))
+    listed = [rx.new_token(), rx.new_token()]
+    tokens = write(top / "tokens", "# for the till\n" + "\n".join(listed) + "\n", 0o600)
+    r = start(rx.config_text(database.writer, {
+        "shop": f"token = {old}\ntoken = {new}", "office": f"token = {other}",
+        "till": f"token_file = {tokens}"}))
+    driver = Fcgi(r.address())
+    for i, token in enumerate([old, new, other, *listed]):
+        assert driver.send(post(token, BODY + b" " * i)).status == 200
+    assert [e["source"] for e in database.events()] == [
+        "shop", "shop", "office", "till", "till"]
+
+
+def test_same_body_of_two_sources_is_no_duplicate(site):
+    site.database.empty()
+    driver = site.driver("fcgi")
+    for source in ("main", "berlin"):
+        answer = driver.send(post(site.tokens[source][0], BODY))
+        assert json.loads(answer.body)["result"] == "stored"
+    assert [e["duplicate_of"] for e in site.database.events()] == [None, None]
+
+
+def all_places(token):
+    encoded = "".join(f"%{ord(c):02X}" for c in token)
+    return [
+        post(token, BODY), post(token, BODY, query="a=b"), post(encoded, BODY),
+        Request("//" + token + "/", BODY), Request("/", BODY, query="token=" + token),
+        Request("", BODY, query="token=" + token),
+        Request("/x/../" + token, BODY), Request("/%2F" + token, BODY),
+        Request("/", BODY, headers=(("Authorization", "Bearer " + token),)),
+        Request("/", BODY, headers=(("Authorization", basic(token)),)),
+        Request("/", BODY, headers=(("X-Webhook-Token", token),)),
+        get("/" + token), post(token, b"{"), post(token, b" " * 70000),
+        post(token + "x", BODY), post("x/" + token, BODY), post(token, BODY, send="chunked"),
+        Request("/" + token, BODY, send="cut"),
+        Request("/" + token, BODY, headers=(("Referer", "http://x/smshook"),)),
+    ]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_no_log_holds_a_token(name, site, start):
+    token = site.tokens["main"][0]
+    secrets = (token, "".join(f"%{ord(c):02X}" for c in token), basic(token)[6:])
+    receiver = start(site.text)
+    server = site.ways[name](site.top, receiver.socket, site.program, site.config)
+    http = Http(server.port)
+    for request in all_places(token):
+        http.send(request)
+    receiver.stop()
+    for request in all_places(token)[:3]:
+        http.send(request)  # the web server's own errors
+    server.stop()
+    assert "/smshook/***" in server.access_logs()
+    text = server.access_logs() + server.errors()
+    for secret in secrets:
+        assert secret.lower() not in text.lower()
+
+
+def test_shipped_files_need_no_other_changes():
+    """What the tests replace are paths, all of them known."""
+    for name in ("nginx/smshook-http.conf", "nginx/smshook.conf", "lighttpd/smshook.conf",
+                 "apache/smshook-proxy.conf", "apache/smshook-fcgid.conf",
+                 "apache/smshook-cgi.conf", "apache/htaccess"):
+        assert (servers.SOURCE / name).read_text().startswith("# smshook ")
+
+
+def test_every_driver_is_there():
+    assert set(SERVERS) | {"cgi", "fcgi"} == set(DRIVERS)

@@ -1,0 +1,83 @@
+#include "unit.h"
+
+#include "auth.h"
+
+static char first[] = "0123456789abcdef", second[] = "fedcba9876543210",
+	    third[] = "desk-token-of-length", shop[] = "shop", desk[] = "desk";
+static char *shop_tokens[] = {first, second};
+static char *desk_tokens[] = {third};
+static struct conf_source sources[] = {
+    {.name = shop, .tokens = shop_tokens, .n_tokens = 2},
+    {.name = desk, .tokens = desk_tokens, .n_tokens = 1},
+};
+static const struct conf conf = {.sources = sources, .n_sources = 2};
+static struct auth *auth;
+
+static int
+open_auth(void **state)
+{
+	(void)state;
+	return auth_open(&auth, &conf) != ERR_OK;
+}
+
+static int
+close_auth(void **state)
+{
+	(void)state;
+	auth_close(&auth);
+	return auth != NULL;
+}
+
+static const char *
+name_of(const struct text *candidates, size_t n)
+{
+	const struct conf_source *s = auth_check(auth, candidates, n);
+	return s ? s->name : "nobody";
+}
+
+static const char *
+name_of_one(const char *token)
+{
+	struct text t = text_of(token);
+	return name_of(&t, 1);
+}
+
+static void
+every_token(void **state)
+{
+	(void)state;
+	assert_string_equal(name_of_one("0123456789abcdef"), "shop");
+	assert_string_equal(name_of_one("fedcba9876543210"), "shop");
+	assert_string_equal(name_of_one("desk-token-of-length"), "desk");
+}
+
+static void
+nothing_else(void **state)
+{
+	(void)state;
+	assert_string_equal(name_of_one("0123456789abcde"), "nobody");
+	assert_string_equal(name_of_one("0123456789abcdef0"), "nobody");
+	assert_string_equal(name_of_one("0123456789ABCDEF"), "nobody");
+	assert_string_equal(name_of_one(""), "nobody");
+	assert_string_equal(name_of_one(NULL), "nobody");
+}
+
+static void
+several_candidates(void **state)
+{
+	const struct text wrong_then_right[] = {
+	    {0}, TEXT("wrong"), TEXT("desk-token-of-length")};
+	const struct text two_right[] = {
+	    TEXT("desk-token-of-length"), TEXT("0123456789abcdef")};
+	(void)state;
+	assert_string_equal(name_of(wrong_then_right, 3), "desk");
+	assert_string_equal(name_of(two_right, 2), "desk");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(every_token),
+	    cmocka_unit_test(nothing_else), cmocka_unit_test(several_candidates)};
+	return cmocka_run_group_tests_name("auth", tests, open_auth, close_auth);
+}

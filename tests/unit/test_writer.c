@@ -1,0 +1,208 @@
+/* The writer on a store of the test's own: who gets which answer, and when. */
+#include "unit.h"
+
+#include "clock.h"
+#include "writer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Linked in place of store.c: holds each batch until the gate opens. */
+struct store {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	bool is_shut, is_inside;
+	size_t n_commits, largest;
+	int64_t next_id;
+	enum err result;
+};
+
+static struct store gate = {
+    PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false, 0, 0, 0, ERR_OK};
+
+enum err
+store_commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
+{
+	(void)deadline;
+	pthread_mutex_lock(&s->mutex);
+	s->is_inside = true;
+	pthread_cond_broadcast(&s->changed);
+	while (s->is_shut)
+		pthread_cond_wait(&s->changed, &s->mutex);
+	s->is_inside = false;
+	s->n_commits++;
+	s->largest = n > s->largest ? n : s->largest;
+	for (size_t i = 0; i < n; i++) {
+		events[i]->result = s->result;
+		events[i]->id = ++s->next_id;
+	}
+	pthread_mutex_unlock(&s->mutex);
+	return s->result;
+}
+
+static void
+set_gate(bool is_shut)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.is_shut = is_shut;
+	pthread_cond_broadcast(&gate.changed);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static void
+wait_inside(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	while (!gate.is_inside)
+		pthread_cond_wait(&gate.changed, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static struct writer *writer;
+
+static int
+open_writer(void **state)
+{
+	(void)state;
+	gate.n_commits = gate.largest = 0;
+	gate.next_id = 0;
+	gate.result = ERR_OK;
+	return writer_open(&writer, &gate, 8) || writer_start(writer);
+}
+
+static int
+close_writer(void **state)
+{
+	(void)state;
+	writer_close(&writer);
+	return writer != NULL;
+}
+
+struct submission {
+	pthread_t thread;
+	struct event ev;
+	int64_t patience_ms;
+	enum err result;
+};
+
+static void *
+submit(void *arg)
+{
+	struct submission *s = arg;
+	s->result = writer_submit(writer, &s->ev, clock_ms() + s->patience_ms);
+	return NULL;
+}
+
+static void
+begin(struct submission *s, int64_t patience_ms)
+{
+	*s = (struct submission){.patience_ms = patience_ms};
+	s->ev.http_status = EVENT_NO_INT;
+	assert_int_equal(pthread_create(&s->thread, NULL, submit, s), 0);
+}
+
+/* What comes while a commit is under way is one batch, of at most max_batch. */
+static void
+groups(void **state)
+{
+	enum { N = 20 };
+	struct submission first, rest[N];
+	bool is_seen[N + 2] = {false};
+	(void)state;
+	set_gate(true);
+	begin(&first, 60000);
+	wait_inside();
+	for (int i = 0; i < N; i++)
+		begin(&rest[i], 60000);
+	usleep(200000); /* all but surely queued; later ones make one more batch */
+	set_gate(false);
+	pthread_join(first.thread, NULL);
+	for (int i = 0; i < N; i++) {
+		pthread_join(rest[i].thread, NULL);
+		assert_int_equal(rest[i].result, ERR_OK);
+		assert_in_range(rest[i].ev.id, 2, N + 1);
+		assert_false(is_seen[rest[i].ev.id]);
+		is_seen[rest[i].ev.id] = true;
+	}
+	assert_int_equal(gate.largest, 8);
+	assert_true(gate.n_commits < N);
+	struct writer_stats stats;
+	writer_stats(writer, &stats);
+	assert_int_equal(stats.stored, N + 1);
+	assert_int_equal(stats.commits, gate.n_commits);
+}
+
+/* An event whose turn does not come goes back to its owner in time; one that
+ * is being committed is waited for. */
+static void
+patience(void **state)
+{
+	struct submission taken, queued;
+	(void)state;
+	set_gate(true);
+	begin(&taken, 1);
+	wait_inside();
+	begin(&queued, 1);
+	pthread_join(queued.thread, NULL);
+	assert_int_equal(queued.result, ERR_BUSY);
+	set_gate(false);
+	pthread_join(taken.thread, NULL);
+	assert_int_equal(taken.result, ERR_OK);
+	assert_int_equal(gate.n_commits, 1);
+}
+
+static void
+trials(void **state)
+{
+	struct writer_stats stats;
+	(void)state;
+	assert_int_equal(writer_submit(writer, NULL, clock_ms() + 60000), ERR_OK);
+	gate.result = ERR_DB_DOWN;
+	assert_int_equal(writer_submit(writer, NULL, clock_ms() + 60000), ERR_DB_DOWN);
+	writer_stats(writer, &stats);
+	assert_int_equal(stats.commits, 0);
+	assert_int_equal(stats.failed, 0);
+}
+
+/* What waits when the writer is closed is still committed. */
+static void
+closing(void **state)
+{
+	struct submission first, second;
+	(void)state;
+	set_gate(true);
+	begin(&first, 60000);
+	wait_inside();
+	begin(&second, 60000);
+	usleep(100000);
+	set_gate(false);
+	pthread_join(first.thread, NULL);
+	pthread_join(second.thread, NULL);
+	assert_int_equal(second.result, ERR_OK);
+}
+
+static void
+without_thread(void **state)
+{
+	struct writer *w;
+	struct event ev = {.http_status = EVENT_NO_INT};
+	(void)state;
+	gate.result = ERR_OK;
+	assert_int_equal(writer_open(&w, &gate, 8), ERR_OK);
+	assert_int_equal(writer_submit(w, &ev, clock_ms() + 60000), ERR_OK);
+	assert_true(ev.id > 0);
+	writer_close(&w);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(groups, open_writer, close_writer),
+	    cmocka_unit_test_setup_teardown(patience, open_writer, close_writer),
+	    cmocka_unit_test_setup_teardown(trials, open_writer, close_writer),
+	    cmocka_unit_test_setup_teardown(closing, open_writer, close_writer),
+	    cmocka_unit_test(without_thread)};
+	return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
+}

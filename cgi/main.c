@@ -41,7 +41,8 @@ receiver_open(struct receiver *r, const char *conf_path)
 	enum err e = conf_load(&r->conf, conf_path);
 	if (e)
 		return e;
-	log_open(program, r->conf.log_level, r->conf.log_target);
+	log_open(program, (enum log_level)r->conf.log_level,
+	    (enum log_target)r->conf.log_target);
 	e = auth_open(&r->auth, &r->conf);
 	if (!e)
 		e = store_open(&r->store, &r->conf);

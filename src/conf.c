@@ -27,48 +27,70 @@ struct reader {
 struct key;
 typedef bool read_fn(struct reader *r, const struct key *k, void *to, const char *value);
 
-static read_fn read_count, read_octal, read_size, read_time, read_bool, read_string,
-    read_level, read_target, read_token, read_token_file, read_zone;
+static read_fn read_number, read_word, read_string, read_token, read_token_file,
+    read_zone;
+
+/* Units of a number, or words that stand for one. */
+struct word {
+	const char *name;
+	long value;
+};
+static const struct word plain[] = {{"", 1}, {NULL, 0}}, octal[] = {{"", 1}, {NULL, 0}},
+			 sizes[] = {{"", 1}, {"B", 1}, {"KiB", 1024},
+			     {"MiB", 1024 * 1024}, {NULL, 0}},
+			 times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}},
+			 switches[] = {{"off", 0}, {"on", 1}, {NULL, 0}},
+			 levels[] = {{"debug", LOG_LEVEL_DEBUG}, {"info", LOG_LEVEL_INFO},
+			     {"warn", LOG_LEVEL_WARN}, {"error", LOG_LEVEL_ERROR},
+			     {NULL, 0}},
+			 targets[] = {{"stderr", LOG_TARGET_STDERR},
+			     {"syslog", LOG_TARGET_SYSLOG}, {NULL, 0}};
 
 struct key {
 	const char *section, *name;
 	read_fn *read;
-	size_t offset; /* in struct conf, or in struct conf_source */
+	const struct word *words;
+	size_t offset; /* of a long or a string, in struct conf or conf_source */
 	const char *initial;
-	long min, max;
+	long min, max; /* of a number */
 	const char *help;
 };
 
 #define SOURCE "source"
 
 /* This table is the configuration. */
+/* clang-format off */
+#define IN_CONF(member)   offsetof(struct conf, member)
+#define IN_SOURCE(member) offsetof(struct conf_source, member)
 static const struct key keys[] = {
-    {"server", "threads", read_count, offsetof(struct conf, threads), "64", 1, 1024,
+    {"server", "threads", read_number, plain, IN_CONF(threads), "64", 1, 1024,
 	"requests in flight; also the largest batch"},
-    {"server", "socket_mode", read_octal, offsetof(struct conf, socket_mode), "0660", 0,
-	0777, "permissions of the Unix socket that -s makes"},
-    {"server", "max_body", read_size, offsetof(struct conf, max_body), "64KiB", 1024,
-	1024 * 1024, "largest body, up to 1MiB"},
-    {"server", "request_timeout", read_time, offsetof(struct conf, request_timeout_ms),
-	"4s", 500, 60000, "an answer leaves within it"},
-    {"database", "conninfo", read_string, offsetof(struct conf, conninfo), "", 0, 0,
+    {"server", "socket_mode", read_number, octal, IN_CONF(socket_mode), "0660", 0, 0777,
+	"permissions of the Unix socket that -s makes"},
+    {"server", "max_body", read_number, sizes, IN_CONF(max_body), "64KiB", 1024, 1 << 20,
+	"largest body, up to 1MiB"},
+    {"server", "request_timeout", read_number, times, IN_CONF(request_timeout_ms), "4s",
+	500, 60000, "an answer leaves within it"},
+    {"database", "conninfo", read_string, NULL, IN_CONF(conninfo), "", 0, 0,
 	"libpq conninfo; empty: libpq's own environment"},
-    {"database", "timeout", read_time, offsetof(struct conf, timeout_ms), "2s", 100,
-	60000, "longest that a commit may take"},
-    {"database", "notify", read_bool, offsetof(struct conf, notify), "on", 0, 0,
-	"NOTIFY sms_event for each event"},
-    {"log", "level", read_level, offsetof(struct conf, log_level), "info", 0, 0,
+    {"database", "timeout", read_number, times, IN_CONF(timeout_ms), "2s", 100, 60000,
+	"longest that a commit may take"},
+    {"database", "notify", read_word, switches, IN_CONF(notify), "on", 0, 0,
+	"on or off: NOTIFY sms_event for each event"},
+    {"log", "level", read_word, levels, IN_CONF(log_level), "info", 0, 0,
 	"debug, info, warn or error"},
-    {"log", "target", read_target, offsetof(struct conf, log_target), "stderr", 0, 0,
+    {"log", "target", read_word, targets, IN_CONF(log_target), "stderr", 0, 0,
 	"stderr or syslog"},
-    {SOURCE, "token", read_token, 0, NULL, 0, 0,
+    {SOURCE, "token", read_token, NULL, 0, NULL, 0, 0,
 	"the secret in the URL; may be repeated, all are valid"},
-    {SOURCE, "token_file", read_token_file, 0, NULL, 0, 0, "a file with a token a line"},
-    {SOURCE, "timezone", read_zone, offsetof(struct conf_source, timezone), NULL, 0, 0,
+    {SOURCE, "token_file", read_token_file, NULL, 0, NULL, 0, 0,
+	"a file with a token a line"},
+    {SOURCE, "timezone", read_zone, NULL, IN_SOURCE(timezone), NULL, 0, 0,
 	"IANA name, for times that tell none; default UTC"},
-    {SOURCE, "device_id", read_string, offsetof(struct conf_source, device_id), NULL, 0,
-	0, "for bodies that tell none"},
+    {SOURCE, "device_id", read_string, NULL, IN_SOURCE(device_id), NULL, 0, 0,
+	"for bodies that tell none"},
 };
+/* clang-format on */
 static const size_t n_keys = sizeof keys / sizeof *keys;
 
 static bool fail(struct reader *r, const char *format, ...)
@@ -104,106 +126,37 @@ no_memory(struct reader *r)
 
 /* -------------------------------------------------------------- values */
 
-/* A whole number, then one of the units: name, factor, ..., NULL. */
-struct unit {
-	const char *name;
-	long factor;
-};
-
+/* A whole number and one of the key's units. */
 static bool
-read_number(struct reader *r, const struct key *k, void *to, const char *value, int base,
-    const struct unit *units)
+read_number(struct reader *r, const struct key *k, void *to, const char *value)
 {
 	char *end;
+	const struct word *unit = k->words;
 	errno = 0;
-	long n = strtol(value, &end, base);
+	long n = strtol(value, &end, unit == octal ? 8 : 10);
 	bool is_good = isdigit((unsigned char)*value) && errno == 0;
-	while (units->name && strcasecmp(end, units->name) != 0)
-		units++;
-	if (!is_good || !units->name || n > LONG_MAX / units->factor)
+	while (unit->name && strcasecmp(end, unit->name) != 0)
+		unit++;
+	if (!is_good || !unit->name || n > LONG_MAX / unit->value)
 		return fail(r, "%s = %s: a number is expected, such as %s", k->name,
 		    value, k->initial);
-	n *= units->factor;
+	n *= unit->value;
 	if (n < k->min || n > k->max)
 		return fail(r, "%s = %s is out of range", k->name, value);
 	*(long *)to = n;
 	return true;
 }
 
+/* One of the key's words. */
 static bool
-read_count(struct reader *r, const struct key *k, void *to, const char *value)
+read_word(struct reader *r, const struct key *k, void *to, const char *value)
 {
-	static const struct unit units[] = {{"", 1}, {NULL, 0}};
-	return read_number(r, k, to, value, 10, units);
-}
-
-static bool
-read_octal(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const struct unit units[] = {{"", 1}, {NULL, 0}};
-	return read_number(r, k, to, value, 8, units);
-}
-
-static bool
-read_size(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const struct unit units[] = {
-	    {"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024}, {NULL, 0}};
-	return read_number(r, k, to, value, 10, units);
-}
-
-static bool
-read_time(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}};
-	return read_number(r, k, to, value, 10, units);
-}
-
-/* The place of value in words, which ends with NULL. */
-static bool
-read_word(struct reader *r, const struct key *k, const char *value,
-    const char *const *words, int *place_r)
-{
-	for (int i = 0; words[i]; i++) {
-		*place_r = i;
-		if (strcasecmp(value, words[i]) == 0)
+	for (const struct word *w = k->words; w->name; w++)
+		if (strcasecmp(value, w->name) == 0) {
+			*(long *)to = w->value;
 			return true;
-	}
+		}
 	return fail(r, "%s = %s: it must be %s", k->name, value, k->help);
-}
-
-static bool
-read_bool(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const char *const words[] = {
-	    "off", "on", "no", "yes", "false", "true", "0", "1", NULL};
-	int place;
-	if (!read_word(r, k, value, words, &place))
-		return false;
-	*(bool *)to = place % 2 == 1;
-	return true;
-}
-
-static bool
-read_level(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const char *const words[] = {"debug", "info", "warn", "error", NULL};
-	int place;
-	if (!read_word(r, k, value, words, &place))
-		return false;
-	*(enum log_level *)to = (enum log_level)place;
-	return true;
-}
-
-static bool
-read_target(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	static const char *const words[] = {"stderr", "syslog", NULL};
-	int place;
-	if (!read_word(r, k, value, words, &place))
-		return false;
-	*(enum log_target *)to = (enum log_target)place;
-	return true;
 }
 
 static bool

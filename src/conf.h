@@ -27,9 +27,9 @@ struct conf {
 	long request_timeout_ms; /* from the first byte to the answer */
 	char *conninfo;
 	long timeout_ms; /* of the database */
-	bool notify;
-	enum log_level log_level;
-	enum log_target log_target;
+	long notify;     /* 0 or 1 */
+	long log_level;  /* enum log_level */
+	long log_target; /* enum log_target */
 	struct conf_source *sources;
 	size_t n_sources;
 };

@@ -2,7 +2,7 @@
 
 #include <ctype.h>
 
-enum { MAX_OFFSET = 24 * 3600 };
+enum { MAX_OFFSET = 24 * 3600, MAX_UNIX_DIGITS = 15 };
 
 /* Unix times from here on (the year 5138 in seconds, 1973 in milliseconds) are
  * milliseconds. */
@@ -126,9 +126,11 @@ unix_time(struct text t, int64_t *us_r)
 	bool is_negative = one_of(&r, "-");
 	int64_t n = 0, us = 0;
 	const char *start = r.at;
-	for (; r.at < r.end && isdigit((unsigned char)*r.at); r.at++)
+	for (; r.at < r.end && r.at - start < MAX_UNIX_DIGITS &&
+	       isdigit((unsigned char)*r.at);
+	     r.at++)
 		n = n * 10 + (*r.at - '0');
-	if (r.at == start || r.at - start > 15)
+	if (r.at == start)
 		return false;
 	if (one_of(&r, ".") && !fraction(&r, &us))
 		return false;

@@ -1,7 +1,17 @@
 -- keyword: the first word of an incoming SMS; and sms.keyword, its channels.
 
+-- Settings of a session, a role or a database must not change it.  Before the
+-- plan: a connection that has called sms.ingest keeps what it parsed.
+set standard_conforming_strings = off;
+set escape_string_warning = off;
+select (t.ids('[{"body": "verify old"}]'))[1] as old_strings \gset
+\c -
+
 begin;
-select plan(31);
+select plan(32);
+
+select is((select keyword from sms.event where id = :old_strings), 'VERIFY',
+	'standard_conforming_strings = off changes nothing');
 
 create temp table word(body text, want text) on commit drop;
 insert into word values

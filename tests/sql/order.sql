@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(16);
+select plan(18);
 
 select dblink_connect('one', t.conninfo());
 select dblink_connect('two', t.conninfo());
@@ -85,6 +85,22 @@ select is((select count(*)::int from sms.event
 	'and there is one row of it');
 select is((select status from sms.message where message_id = 'm'), 'delivered',
 	'the state of a message is that of both');
+
+-- A transaction that reads but the past cannot see the original.  It fails, so
+-- that the caller comes again, rather than store twice.
+select dblink_exec('two', 'begin isolation level repeatable read');
+select count(*) from dblink('two', 'select count(*) from sms.event') as d(n bigint);
+select t.ids('[{"ingest_id": "00000000-0000-7000-8000-000000000002"}]');
+select throws_ok($$ select * from dblink('two', $q$
+	select t.ids('[{"ingest_id": "00000000-0000-7000-8000-000000000002"}]') $q$)
+	as d(ids bigint[]) $$, '23505', null, 'repeatable read: a replay is not stored twice');
+select dblink_exec('two', 'rollback; begin isolation level repeatable read');
+select count(*) from dblink('two', 'select count(*) from sms.event') as d(n bigint);
+select t.ids('[{"digest": "\\x02"}]');
+select throws_ok($$ select * from dblink('two', $q$
+	select t.ids('[{"digest": "\\x02"}]') $q$) as d(ids bigint[]) $$,
+	'40001', null, 'nor a duplicate taken for the first');
+select dblink_exec('two', 'rollback');
 
 -- ------------------------------------------------------- who does not wait
 

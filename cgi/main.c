@@ -1,6 +1,7 @@
 /* smshook.fcgi: arguments -> configuration -> log -> signals -> listen ->
  * store -> writer -> workers -> wait for a signal -> stop. */
 #include "cgi.h"
+#include "clock.h"
 #include "fcgi.h"
 #include "listener.h"
 #include "log.h"
@@ -115,6 +116,9 @@ run_fcgi(const char *conf_path, const char *where)
 	if (!e) {
 		log_info("listening on %s, %ld threads", where ? where : "fd 0",
 		    r.conf.threads);
+		/* Connect before the first webhook, and say now what is wrong. */
+		if (writer_submit(r.writer, NULL, clock_ms() + r.conf.timeout_ms))
+			log_warn("webhooks are answered 503 until that is mended");
 		wait_for_stop(&signals);
 	}
 	if (is_ours)

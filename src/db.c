@@ -233,9 +233,13 @@ fail_connect(struct db *db, const char *message)
 enum err
 db_connect(struct db *db, int64_t deadline)
 {
-	static const char *const names[] = {
-	    "dbname", "client_encoding", "fallback_application_name", NULL};
-	const char *values[] = {db->conninfo, "UTF8", "smshook", NULL};
+	/* The later wins: conninfo may say otherwise but for the encoding.  A peer
+	 * that is gone shows after half a minute of silence, not after hours. */
+	static const char *const names[] = {"fallback_application_name",
+	    "keepalives_idle", "keepalives_interval", "keepalives_count",
+	    "tcp_user_timeout", "dbname", "client_encoding", NULL};
+	const char *values[] = {
+	    "smshook", "15", "5", "3", "15000", db->conninfo, "UTF8", NULL};
 	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
 
 	drop(db);

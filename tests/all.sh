@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # Sourced by ./quickstart: the whole test suite.  Each build has a folder of its
 # own, the sources stay as they are, and the last line adds everything up.
 

@@ -1,6 +1,8 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Sourced by ./quickstart: messages, steps with progress, building.
-# The caller sets src, build, job, step and steps.
+# The caller sets src and build, and has a function finish().
+
+job='' held='' caught='' step=0 steps=7
 
 say() { printf '%s\n' "$*"; }
 
@@ -19,7 +21,7 @@ fail() {
 begin() {
 	step=$((step + 1))
 	SECONDS=0
-	printf '[%d/%d] %s ' "$step" "$steps" "$1 ..."
+	printf '[%d/%d] %s ...' "$step" "$steps" "$1"
 }
 
 end() { say " ${1:-done} ($SECONDS s)"; }
@@ -28,10 +30,12 @@ end() { say " ${1:-done} ($SECONDS s)"; }
 # seconds; never in the foreground, where bash would not hear a signal.
 run_job() {
 	local tick=0 limit=1200 status
+	hold_signals
 	set -m
 	"${@:2}" >>"$1" 2>&1 </dev/null 9>&- &
 	job=$!
 	set +m
+	release_signals
 	while kill -0 "$job" 2>/dev/null; do
 		sleep 0.2
 		tick=$((tick + 1))
@@ -47,11 +51,42 @@ run_job() {
 	return $status
 }
 
+# The whole group: a compiler may outlive its make by a moment.
 end_job() {
+	local n
 	[ -n "$job" ] || return 0
-	kill -TERM -- "-$job" 2>/dev/null
-	wait "$job" 2>/dev/null
+	for n in {1..200}; do
+		kill -0 -- "-$job" 2>/dev/null || break
+		case $n in
+		1) kill -TERM -- "-$job" ;;
+		150) kill -KILL -- "-$job" ;;
+		esac
+		sleep 0.1
+	done
 	job=
+}
+
+# A signal ends this script, and finish() stops what it started.
+watch_for_the_end() {
+	trap finish EXIT
+	trap 'on_signal 129' HUP
+	trap 'on_signal 130' INT
+	trap 'on_signal 131' QUIT
+	trap 'on_signal 141' PIPE
+	trap 'on_signal 143' TERM
+}
+
+on_signal() {
+	caught=$1
+	[ -n "$held" ] || exit "$1"
+}
+
+# Between a fork and the note of its process id a signal has to wait.
+hold_signals() { held=1; }
+
+release_signals() {
+	held=
+	[ -z "$caught" ] || exit "$caught"
 }
 
 # ---------------------------------------------------------------- building

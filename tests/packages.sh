@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Sourced by ./quickstart: Debian packages, without their services.
 
 is_installed() {

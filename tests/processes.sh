@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Sourced by ./quickstart: the processes of the trial, and its folder.
 # One line each in $state/pids: name, process id, and when it started, so that
 # a number used again by the system is never taken for ours.
@@ -14,9 +14,11 @@ started_at() {
 # launch NAME COMMAND...: in a session of its own, where neither Ctrl-C nor a
 # closed terminal reaches it; finish() stops it.
 launch() {
+	hold_signals
 	setsid "${drop[@]}" env -i "PATH=$PATH" "LC_ALL=$LC_ALL" "${@:2}" \
 		>"$state/$1.log" 2>&1 </dev/null 9>&- &
 	say "$1 $! $(started_at $!)" >>"$state/pids"
+	release_signals
 }
 
 is_alive() { # PID START

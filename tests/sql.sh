@@ -27,8 +27,11 @@ sql() {
 	psql -XqAt -v ON_ERROR_STOP=1 "$@"
 }
 
+# A test that waits for a lock for ever fails.
 make_template() {
-	sql <<-END
+	sql >/dev/null <<-END
+		alter system set lock_timeout = '60s';
+		select pg_reload_conf();
 		create role smshook_owner login;
 		create database template_smshook;
 		grant create on database template_smshook to smshook_owner;

@@ -45,6 +45,7 @@ $$;
 
 \c - t_hijacker
 create schema evil;
+grant usage on schema evil to public; -- sms.ingest runs as another role
 create temp table x(); -- makes pg_temp
 do $$
 declare
@@ -92,6 +93,7 @@ begin
 		foreach f in array '{event,message,rejected,keyword,recent_body,input,
 			seen,stored,unnest,m,r,s,k,o,i,e}'::text[] loop
 			execute format('create table %s.%I as select 1 as hijacked', s, f);
+			execute format('grant all on %s.%I to public', s, f);
 		end loop;
 		execute format('create sequence %s.event_id', s);
 	end loop;

@@ -223,7 +223,7 @@ def test_socket_of_a_killed_receiver_is_taken_over(start, text, token):
 def refused_to_start(programs, top, text, *arguments):
     """Exit code and what it said."""
     config = rx.write_config(top, text)
-    done = run([programs / "smshook.fcgi", "-c", config, *arguments])
+    done = run([programs / "smshook.fcgi", "-c", config, *arguments], timeout=process.SLOW / 2)
     return done.returncode, done.stderr.decode()
 
 
@@ -317,7 +317,7 @@ def test_configuration_that_is_not_there(programs):
 
 
 def test_configuration_from_the_environment(programs, top, text):
-    config = rx.write_config(top, "[sever]\n" + text())
+    config = rx.write_config(top, "[sever]\nx = 1\n" + text())
     done = run([programs / "smshook.fcgi", "-s", "/nowhere/s"],
                env={**os.environ, "SMSHOOK_CONFIG": str(config)})
     assert done.returncode == 78

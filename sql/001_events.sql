@@ -178,7 +178,7 @@ comment on function sms.status_rank(text, int) is
 create function sms.first_word(body text) returns text
 language sql immutable parallel safe as $$
 	select case when char_length(word) between 1 and 64 then upper(word) end
-	from btrim(substring(body from '\S+'), '.,:;!?"''()[]<>') as word
+	from btrim(substring(body from '[^[:space:]]+'), '.,:;!?"''()[]<>') as word
 $$;
 comment on function sms.first_word(text) is
 	'First word of a text, upper-cased, without punctuation around it; null if '
@@ -281,10 +281,9 @@ begin
 		) i
 	), seen as (
 		insert into sms.recent_body as r (source, digest, first_id, last_at)
-		select distinct on (i.source, i.digest)
-			i.source, i.digest, i.id, i.received_at
+		select i.source, i.digest, min(i.id), max(i.received_at)
 		from input i where i.digest is not null
-		order by i.source, i.digest, i.id
+		group by i.source, i.digest
 		on conflict (source, digest) do update set
 			first_id = case
 				when r.last_at < excluded.last_at - interval '7 days'
@@ -312,32 +311,44 @@ begin
 	)
 	select array_agg(s.id) into ids from stored s;
 
-	-- The batch's best event of each message meets what is known of it.  Ids
-	-- longer than an index takes stay in sms.event alone.
+	-- The batch's best event of each message meets what is known of it.  What
+	-- the better one does not tell (number, device) is taken from the others.
+	-- Ids longer than an index takes stay in sms.event alone.
 	insert into sms.message as m (source, message_id, status, status_code,
-		status_text, phone, device_id, occurred_at, received_at, event_id)
+		status_text, occurred_at, received_at, event_id, phone, device_id)
 	select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,
-		e.status_code, e.status_text, e.phone, e.device_id, e.occurred_at,
-		e.received_at, e.id
-	from sms.event e
-	where e.id = any (ids) and e.kind = 'delivery_status'
-		and e.duplicate_of is null and e.status is not null
-		and octet_length(e.message_id) <= 1024
-	order by e.source, e.message_id,
-		sms.status_rank(e.status, e.status_code) desc,
-		coalesce(e.occurred_at, e.received_at) desc, e.id desc
+		e.status_code, e.status_text, e.occurred_at, e.received_at, e.id,
+		first_value(e.phone) over (partition by e.source, e.message_id
+			order by e.phone is null, e.rank desc, e.at desc, e.id desc),
+		first_value(e.device_id) over (partition by e.source, e.message_id
+			order by e.device_id is null, e.rank desc, e.at desc, e.id desc)
+	from (
+		select *, sms.status_rank(status, status_code) as rank,
+			coalesce(occurred_at, received_at) as at
+		from sms.event
+		where id = any (ids) and kind = 'delivery_status'
+			and duplicate_of is null and status is not null
+			and octet_length(message_id) <= 1024
+	) e
+	order by e.source, e.message_id, e.rank desc, e.at desc, e.id desc
 	on conflict (source, message_id) do update set
-		status = excluded.status, status_code = excluded.status_code,
-		status_text = excluded.status_text,
-		phone = coalesce(excluded.phone, m.phone),
-		device_id = coalesce(excluded.device_id, m.device_id),
-		occurred_at = excluded.occurred_at, received_at = excluded.received_at,
-		event_id = excluded.event_id
-	where (sms.status_rank(excluded.status, excluded.status_code),
-			coalesce(excluded.occurred_at, excluded.received_at),
-			excluded.event_id)
-		> (sms.status_rank(m.status, m.status_code),
-			coalesce(m.occurred_at, m.received_at), m.event_id);
+		(status, status_code, status_text, occurred_at, received_at, event_id,
+			phone, device_id)
+		= (select b.status, b.status_code, b.status_text, b.occurred_at,
+				b.received_at, b.event_id,
+				coalesce(b.phone, m.phone, excluded.phone),
+				coalesce(b.device_id, m.device_id, excluded.device_id)
+			from (values
+				(m.status, m.status_code, m.status_text, m.occurred_at,
+					m.received_at, m.event_id, m.phone, m.device_id),
+				(excluded.status, excluded.status_code, excluded.status_text,
+					excluded.occurred_at, excluded.received_at,
+					excluded.event_id, excluded.phone, excluded.device_id))
+				as b(status, status_code, status_text, occurred_at,
+					received_at, event_id, phone, device_id)
+			order by sms.status_rank(b.status, b.status_code) desc,
+				coalesce(b.occurred_at, b.received_at) desc, b.event_id desc
+			limit 1);
 
 	-- Anyone may LISTEN: no number and no text.  A payload is 8000 bytes at most.
 	if notify then

@@ -64,11 +64,6 @@ insert into d select 8, * from t.ingest(
 insert into d select 9, * from t.ingest(pg_temp.event('\x04', 12));
 select is((select duplicate_of from d where batch = 9), pg_temp.id(8, 1),
 	'the latest of a batch counts for the 7 days');
-insert into d select 10, * from t.ingest(
-	pg_temp.event('\x05', 1) || pg_temp.event('\x05', 9) || pg_temp.event('\x05', 10));
-select is((select array_agg(duplicate_of order by n) from d where batch = 10),
-	array[null, null, pg_temp.id(10, 2)],
-	'more than 7 days in one batch: a new first event');
 
 create temp table again on commit drop as
 select * from t.ingest('[{"digest": "\\x06", "source": "dup"},

@@ -1,7 +1,7 @@
 -- sms.message: the current status of a message, whatever order events come in.
 
 begin;
-select plan(37);
+select plan(39);
 
 -- The events of one message; a case is what they say of the time.  All have
 -- the same received_at but for 'received', so that a missing time is no tie
@@ -199,6 +199,10 @@ select t.ids(pg_temp.part('p4', 'delivered', null, null)
 select t.ids(pg_temp.part('p5', 'sent', '+1', 'x')
 	|| pg_temp.part('p5', 'delivered', '+2', 'y'));
 select t.ids(pg_temp.part('p5', 'queued', '+3', 'z'));
+select t.ids(pg_temp.part('p6', 'delivered', null, 'x'));
+select t.ids(pg_temp.part('p6', 'sent', '+1', null));
+select t.ids(pg_temp.part('p7', 'delivered', '+1', null));
+select t.ids(pg_temp.part('p7', 'sent', null, 'x'));
 select is((select concat_ws(' ', status, phone, device_id)
 		from sms.message where message_id = p.id), p.want, p.how)
 from (values
@@ -206,7 +210,9 @@ from (values
 	('p2', 'delivered +1 x', 'they are taken from a late event'),
 	('p3', 'delivered +1 x', 'they are taken from another event of the batch'),
 	('p4', 'delivered +1 x', 'each from where it is'),
-	('p5', 'delivered +2 y', 'those of the deciding event come first')
+	('p5', 'delivered +2 y', 'those of the deciding event come first'),
+	('p6', 'delivered +1 x', 'the number alone is taken'),
+	('p7', 'delivered +1 x', 'the device alone is taken')
 ) p(id, want, how);
 
 -- ---------------------------------------------- sources, duplicates, kinds

@@ -158,14 +158,18 @@ class Site:
         self.config = rx.write_config(top, self.text)
         self.receiver = rx.Receiver(programs, top, self.config)
         self.cgi_log = process.write(top / "cgi.log", "", 0o666)
-        self.servers = {}
+        self.servers, self.started = {}, []
         self.ways = {
             "nginx": servers.Nginx, "apache-proxy": servers.ApacheProxy,
             "apache-fcgid": servers.ApacheFcgid, "apache-cgid": servers.ApacheCgid,
             "lighttpd": servers.Lighttpd}
 
-    def start_server(self, name):
-        return self.ways[name](self.top, self.receiver.socket, self.program, self.config)
+    def start_server(self, name, socket=None):
+        """A new one; without a socket in front of the common receiver."""
+        server = self.ways[name](self.top, socket or self.receiver.socket, self.program,
+                                 self.config)
+        self.started.append(server)
+        return server
 
     def server(self, name):
         if name not in self.servers:
@@ -180,7 +184,7 @@ class Site:
         return Http(self.server(name).port)
 
     def stop(self):
-        for server in self.servers.values():
+        for server in self.started:
             server.stop()
         for server in self.servers.values():
             rx.check_log(server.errors(), self.text)

@@ -1,4 +1,5 @@
 """Processes of the tests: started as a plain user, ended by their own pid."""
+import atexit
 import os
 import pwd
 import shutil
@@ -67,6 +68,8 @@ def run(args, timeout=None, **more):
 class Process:
     """A background process with a log file; its group dies with it."""
 
+    all = []
+
     def __init__(self, args, log, env=None, **more):
         self.log = Path(log)
         self.log.touch()
@@ -77,32 +80,50 @@ class Process:
                 stdout=more.pop("stdout", out), stderr=out, cwd="/",
                 env={**os.environ, **(env or {})}, start_new_session=True,
                 **plain_user(), **more)
+        Process.all.append(self)
 
     @property
     def pid(self):
         return self.popen.pid
 
     def running(self):
-        return self.popen.poll() is None
+        """Does not reap it: its pid is its own until kill()."""
+        return self.popen.returncode is None and os.waitid(
+            os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def text(self):
         return self.log.read_text(errors="replace")
 
     def send(self, number):
-        self.popen.send_signal(number)
+        if self.running():
+            os.kill(self.pid, number)
 
-    def stop(self, number=signal.SIGTERM, timeout=None):
-        """Ends it and returns its exit code; kills what does not end."""
+    def wait(self, timeout=None):
+        """Waits for its end and returns its exit code; kills what does not end."""
         try:
-            if self.running():
-                self.send(number)
-            return self.popen.wait(timeout or SLOW)
+            wait_for("the end of a process", lambda: not self.running(), timeout)
         finally:
             self.kill()
+        return self.popen.returncode
+
+    def stop(self, number=signal.SIGTERM, timeout=None):
+        self.send(number)
+        return self.wait(timeout)
 
     def kill(self):
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.popen.wait()
+        """Ends it and all that it started, once."""
+        if self.popen.returncode is None:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.popen.wait()
+
+    @classmethod
+    def kill_all(cls):
+        """What a test that failed has left."""
+        for process in cls.all:
+            process.kill()
+
+
+atexit.register(Process.kill_all)

@@ -14,7 +14,6 @@ import receiver as rx
 from drivers import Fcgi, get, post
 from load import Kept, Load, at_once, delivery, sms
 from process import tool, wait_for, write
-from servers import Nginx
 
 LOCK = 32489964762525547  # of sms.ingest
 
@@ -127,11 +126,11 @@ response = function(status) if status ~= 200 then bad = bad + 1 end end
 
 
 @pytest.mark.long
-def test_batches_through_nginx(receiver, token, database, top):
+def test_batches_through_nginx(receiver, token, database, site):
     """With SMSHOOK_STRICT more than 8 events a commit."""
     if not tool("wrk"):
         pytest.skip("wrk is not installed")
-    nginx = Nginx(top, receiver.socket)
+    nginx = site.start_server("nginx", receiver.socket)
     script = write(nginx.folder / "wrk.lua", LUA.replace("TOKEN", token))
     done = process.run(["wrk", "-c64", "-t2", "-d5", "-s", script,
                         f"http://127.0.0.1:{nginx.port}/"])

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { UNREAD_MAX = 256 * 1024 };
+
 extern char **environ;
 
 bool
@@ -34,22 +36,32 @@ read_all(char *bytes, size_t size, int64_t deadline)
 	return len;
 }
 
-/* Without a length (a chunked body under mod_cgid) the body goes to the end. */
+/* Without a length (a chunked body under mod_cgid) the body goes to the end.
+ * One that we have no use for is read too, within reason: a web server that
+ * cannot get rid of it may drop our answer. */
 static enum err
 read_body(struct request *req, long max_body, char **memory_r)
 {
-	size_t size =
-	    req->content_length >= 0 ? (size_t)req->content_length : (size_t)max_body + 1;
+	size_t size = req->content_length >= 0 && req->content_length <= max_body
+			  ? (size_t)req->content_length
+			  : (size_t)max_body + 1;
+	char rest[4096];
 	*memory_r = NULL;
-	if (req->body_err || !text_is(req->method, "POST"))
-		return ERR_OK;
+	if (req->content_length < 0 &&
+	    (text_is(req->method, "GET") || text_is(req->method, "HEAD")))
+		return ERR_OK; /* by hand in a terminal there would be no end */
 	*memory_r = malloc(size + 1);
 	if (!*memory_r)
 		return ERR_MEMORY;
 	struct text body = {*memory_r, read_all(*memory_r, size, req->deadline)};
-	request_set_body(req, body, max_body);
+	if (!req->body_err)
+		request_set_body(req, body, max_body);
 	if (req->content_length < 0 && clock_left(req->deadline) == 0)
 		req->body_err = ERR_BODY_CUT;
+	for (size_t n = body.len; n > (size_t)max_body && n < UNREAD_MAX;) {
+		size_t more = read_all(rest, sizeof rest, req->deadline);
+		n = more > 0 ? n + more : UNREAD_MAX;
+	}
 	return ERR_OK;
 }
 

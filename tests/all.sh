@@ -2,14 +2,14 @@
 # Sourced by ./quickstart: the whole test suite.  Each build has a folder of its
 # own, the sources stay as they are, and the last line adds everything up.
 
-check_gcc() { build_in "$build/gcc" CC=gcc && make check; }
+check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make check; }
 
 check_sanitized() {
-	build_in "$build/asan" CC=clang --enable-sanitize=address,undefined && make check
+	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make check
 }
 
 check_threads() {
-	build_in "$build/tsan" CC=clang --enable-sanitize=thread && make check-threads
+	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make check-threads
 }
 
 check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make distcheck; }
@@ -22,22 +22,24 @@ count() {
 		/^# SKIP:/ { s += $3 } END { print p + 0, f + 0, s + 0 }' "$1"
 }
 
-# The failed tests' own logs, shortest way to the reason.
+# What the failed tests said, without the good news in between; or else why it
+# did not come to tests.
 show_failures() { # LOG FOLDER
-	local suite
-	find "$2" -name test-suite.log -newer "$state/test.lock" | while read -r suite; do
-		grep -q '^# \(FAIL\|XPASS\|ERROR\): *[1-9]' "$suite" || continue
-		grep -n '^\(not ok\|Bail out\|FAIL\|ERROR\)' "$suite" | head -n 20
-		tail -n 60 "$suite"
-		say "    all of it: $suite"
-	done
-	tail -n 30 "$1" | sed 's/^/    /'
+	local suite suites=()
+	mapfile -t suites < <(find "$2" -name test-suite.log -newer "$state/test.start" \
+		-exec grep -l '^# \(FAIL\|XPASS\|ERROR\): *[1-9]' {} +)
+	for suite in "${suites[@]}"; do
+		grep -v '^\(ok\|PASS:\|[.sxF]* *\[ *[0-9]*%\]\)' "$suite" | head -n 200
+		say "all of it: $suite"
+	done | sed 's/^/    /'
+	if [ ${#suites[@]} = 0 ]; then tail -n 40 "$1" | sed 's/^/    /'; fi
 	say "    all of it: $1"
 }
 
 one_run() { # NAME FOLDER TITLE
 	local log=$state/test-$1.log status=0 now
 	: >"$log"
+	: >"$state/test.start"
 	begin "$3"
 	run_job "$log" "check_$1" || status=$?
 	read -r -a now < <(count "$log")

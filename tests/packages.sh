@@ -23,14 +23,12 @@ install_missing() {
 		fi
 		command=(sudo "${command[@]}")
 	fi
-	say "    missing packages: ${missing[*]#\?}"
-	printf '    installing them (a minute or two) '
+	printf '\n    missing: %s\n    installing (a minute or two) ...' "${missing[*]#\?}"
 	# In the foreground: sudo may ask for a password, and an interrupted dpkg
 	# would be left half way, so a signal has to wait for it.
 	"${command[@]}" 2>&1 </dev/null 9>&- | log_packages "$log"
 	[ "${PIPESTATUS[0]}" = 0 ] || fail "the installation of packages failed" "$log"
-	say ''
-	sed -n 's/^switched off: /    left switched off, as this trial does not need it: /p' "$log"
+	sed -n 's/^services left/\n    &/p' "$log"
 }
 
 # A dot for every ten packages; the rest goes to the log.
@@ -57,13 +55,14 @@ services='nginx:nginx-common postgresql:postgresql-common apache2:apache2
 # As root, by `quickstart install-packages`.  No service that comes with a
 # package is started, no database cluster made, and none is left enabled.
 install_packages() {
-	local pair name new='' wanted=()
+	local pair name wanted=()
 	exec 8</var/lib/dpkg && flock 8 # two quickstarts: one after the other
+	new=
 	for pair in $services; do
 		is_installed "${pair#*:}" || new="$new $pair"
 	done
-	trap 'rm -f "$cluster_conf"; ! grep -qs smshook "$policy" || rm -f "$policy"' EXIT
-	trap 'exit 1' INT TERM HUP PIPE
+	trap 'exit 1' INT TERM HUP
+	trap release_services EXIT
 	hold_services
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 	apt-get update || say 'apt-get update failed: going on with the lists that are here'
@@ -75,9 +74,6 @@ install_packages() {
 	done
 	apt-get install -y --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 "${wanted[@]}" || exit 1
-	for pair in $new; do
-		! is_installed "${pair#*:}" || switch_off "${pair%:*}"
-	done
 }
 
 # The policy file frees itself should we be killed before we can delete it.
@@ -94,13 +90,26 @@ hold_services() {
 	fi
 }
 
+# Also when apt failed or was interrupted half way.
+release_services() {
+	local pair off=
+	trap '' HUP INT PIPE TERM
+	for pair in $new; do
+		[ -n "$(dpkg-query -W -f '${Version}' "${pair#*:}" 2>/dev/null)" ] || continue
+		switch_off "${pair%:*}"
+		off="$off ${pair%:*}"
+	done
+	[ -z "$off" ] || say "services left switched off:$off"
+	rm -f "$cluster_conf"
+	if grep -qs smshook "$policy"; then rm -f "$policy"; fi
+}
+
 switch_off() {
 	if command -v systemctl >/dev/null; then
 		if [ -d /run/systemd/system ]; then systemctl stop "$1"; fi
 		systemctl disable "$1"
 	fi
 	if [ -e "/etc/init.d/$1" ]; then update-rc.d "$1" disable; fi
-	say "switched off: $1"
 }
 
 # ---------------------------------------------------------------- lists

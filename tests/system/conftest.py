@@ -139,7 +139,7 @@ def start(programs, top):
         return started[-1]
     yield run
     for r in started:
-        if r.process.running():
+        if not r.process.ended():
             assert r.stop() == 0, r.log()
         else:
             rx.check_log(r.log(), r.config.read_text())

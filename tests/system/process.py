@@ -88,8 +88,12 @@ class Process:
 
     def running(self):
         """Does not reap it: its pid is its own until kill()."""
-        return self.popen.returncode is None and os.waitid(
+        return not self.ended() and os.waitid(
             os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def ended(self):
+        """It was waited for: its exit code is known."""
+        return self.popen.returncode is not None
 
     def text(self):
         return self.log.read_text(errors="replace")
@@ -112,7 +116,7 @@ class Process:
 
     def kill(self):
         """Ends it and all that it started, once."""
-        if self.popen.returncode is None:
+        if not self.ended():
             try:
                 os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -12,7 +12,7 @@ from process import Process, give, new_folder, wait_for, write
 BUILD = Path(os.environ.get("SMSHOOK_BUILD", os.environ.get("top_builddir", ".")))
 TOKEN = re.compile(r"^token\s*=\s*(\S+)", re.M)
 REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
-           "WARNING: ThreadSanitizer", "stack smashing")
+           "WARNING: ThreadSanitizer", "stack smashing", "unexpected signal")
 
 
 def new_token():

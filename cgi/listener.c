@@ -94,7 +94,7 @@ open_tcp(const char *where, int *fd)
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
 			    .ai_socktype = SOCK_STREAM},
 			*info;
-	if (!colon ||
+	if (!colon || atoi(colon + 1) <= 0 ||
 	    snprintf(host, sizeof host, "%.*s", (int)(colon - where) - 2 * is_bracketed,
 		where + is_bracketed) >= (int)sizeof host ||
 	    getaddrinfo(host, colon + 1, &hints, &info) != 0) {

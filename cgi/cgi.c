@@ -97,7 +97,8 @@ cgi_serve(struct handler *h)
 	struct request req;
 	struct response res = {0};
 	char *memory;
-	request_init(&req, environ, h->conf->request_timeout_ms, h->conf->max_body);
+	request_init(
+	    &req, environ, clock_ms() + h->conf->request_timeout_ms, h->conf->max_body);
 	enum err e = read_body(&req, h->conf->max_body, &memory);
 	if (e)
 		response_problem(&res, e, (struct text){0});

@@ -5,8 +5,8 @@
 
 #include <errno.h>
 #include <fcgiapp.h>
-#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -17,21 +17,30 @@
 
 enum {
 	MAX_FDS = 4096,
-	KEPT_MS = 75000,         /* longer than nginx keeps an idle connection: 60 s */
-	DRAIN_MS = 200,          /* what comes within it after a stop is answered */
-	UNREAD_MAX = 256 * 1024, /* of a refused body, read so that the answer arrives */
-	STACK_SIZE = 512 * 1024
+	KEPT_MS = 75000, /* longer than nginx keeps an idle connection: 60 s */
+	STACK_SIZE = 512 * 1024,
+	/* After a stop: what comes is answered until nothing came for IDLE_MS, or
+	 * until LATEST_MS; with a request's own time that is less than 5 s. */
+	IDLE_MS = 200,
+	LATEST_MS = 700,
+	IDLE_STEP_MS = 5
+};
+
+struct worker {
+	struct fcgi *fcgi;
+	pthread_t thread;
+	atomic_bool is_accepting; /* inside accept4() */
 };
 
 struct fcgi {
 	struct handler *h;
 	int listen_fd, epoll_fd, tick_fd, wake_fd;
-	atomic_int n_accepting; /* workers inside accept4() */
-	atomic_int n_running;   /* workers that have not ended */
-	atomic_bool is_stopping;
+	atomic_int n_running;     /* workers that have not ended */
+	atomic_llong stopped_at;  /* clock_ms() of the stop, 0 before */
+	atomic_bool is_closed;    /* no more is accepted */
 	atomic_bool wants_accept; /* the listener is not armed until the next tick */
-	size_t n_threads;
-	pthread_t *threads;
+	size_t n_workers;
+	struct worker *workers;
 	/* By fd: until when a connection may be idle (clock_ms()), 0 while it is
 	 * not ours or a worker has it.  Whoever exchanges it to 0 owns the fd. */
 	atomic_llong idle_until[MAX_FDS];
@@ -94,22 +103,12 @@ take_body(FCGX_Request *r, struct request *req, long max_body, char **memory_r)
 	if (!req->body_err)
 		request_set_body(req, body, max_body);
 	char rest[4096];
-	size_t n_rest = 0;
-	while (body.len == size && n_rest < UNREAD_MAX) {
-		size_t n = read_body(r, rest, sizeof rest, req->deadline);
-		n_rest += n;
-		if (n < sizeof rest)
-			break;
-	}
+	while (body.len == size &&
+	       read_body(r, rest, sizeof rest, req->deadline) == sizeof rest)
+		;
 	if (FCGX_GetError(r->in) != 0 || clock_left(req->deadline) == 0)
 		req->body_err = ERR_BODY_CUT;
 	return ERR_OK;
-}
-
-static bool
-is_drained(FCGX_Request *r)
-{
-	return FCGX_GetChar(r->in) == EOF && FCGX_GetError(r->in) == 0;
 }
 
 /* Reads, handles and answers one request.  True when its connection is good
@@ -118,6 +117,7 @@ static bool
 serve(struct fcgi *f, int *fd_r)
 {
 	const struct conf *conf = f->h->conf;
+	int64_t deadline = clock_ms() + conf->request_timeout_ms;
 	FCGX_Request r;
 	struct request req;
 	struct response res;
@@ -132,7 +132,7 @@ serve(struct fcgi *f, int *fd_r)
 		return false;
 	}
 	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
-	request_init(&req, r.envp, conf->request_timeout_ms, conf->max_body);
+	request_init(&req, r.envp, deadline, conf->max_body);
 	enum err e = take_body(&r, &req, conf->max_body, &memory);
 	if (e)
 		response_problem(&res, e, (struct text){0});
@@ -142,18 +142,19 @@ serve(struct fcgi *f, int *fd_r)
 	struct text body = response_body(&res, &req);
 	FCGX_PutStr(header, (int)response_header(&res, header, sizeof header), r.out);
 	FCGX_PutStr(body.ptr, (int)body.len, r.out);
-	is_kept = is_kept && is_drained(&r);
+	is_kept = is_kept && FCGX_HasSeenEOF(r.in) == EOF && FCGX_GetError(r.in) == 0;
 	r.keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
 	FCGX_Finish_r(&r);
-	*fd_r = r.ipcFd; /* -1 where libfcgi closed it after an error */
+	*fd_r = r.ipcFd; /* -1 where libfcgi closed it: the peer has gone */
 	free(memory);
-	return is_kept;
+	return is_kept && *fd_r >= 0;
 }
 
 static void
-serve_connection(struct fcgi *f, int fd, bool may_keep)
+serve_connection(struct fcgi *f, int fd)
 {
-	if (serve(f, &fd) && may_keep) {
+	bool is_good = serve(f, &fd);
+	if (is_good && !atomic_load(&f->stopped_at)) {
 		atomic_store(&f->idle_until[fd], clock_ms() + KEPT_MS);
 		arm(f, EPOLL_CTL_MOD, fd);
 	} else if (fd >= 0) {
@@ -164,12 +165,12 @@ serve_connection(struct fcgi *f, int fd, bool may_keep)
 /* -------------------------------------------------------------- the pool */
 
 static void
-accept_one(struct fcgi *f)
+accept_one(struct fcgi *f, struct worker *w)
 {
-	atomic_fetch_add(&f->n_accepting, 1);
+	atomic_store(&w->is_accepting, true);
 	int fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	int error = errno;
-	atomic_fetch_sub(&f->n_accepting, 1);
+	atomic_store(&w->is_accepting, false);
 	if (fd < 0 && error != EINTR && error != ECONNABORTED && error != EAGAIN) {
 		/* Out of files or memory: not before the next tick. */
 		errno = error;
@@ -186,7 +187,7 @@ accept_one(struct fcgi *f)
 		atomic_store(&f->idle_until[fd], clock_ms() + timeout);
 		arm(f, EPOLL_CTL_ADD, fd);
 	}
-	if (!atomic_load(&f->is_stopping))
+	if (!atomic_load(&f->is_closed))
 		arm(f, EPOLL_CTL_MOD, f->listen_fd);
 }
 
@@ -207,35 +208,45 @@ tick(struct fcgi *f)
 			close(fd);
 	}
 	arm(f, EPOLL_CTL_MOD, f->tick_fd);
-	if (is_starved && !atomic_load(&f->is_stopping))
+	if (is_starved && !atomic_load(&f->is_closed))
 		arm(f, EPOLL_CTL_MOD, f->listen_fd);
 }
 
-/* One event of the epoll; false when it is the wake-up to stop. */
-static bool
-dispatch(struct fcgi *f, int fd, bool may_keep)
+/* One event of the epoll. */
+static void
+dispatch(struct fcgi *f, struct worker *w, int fd)
 {
-	if (fd == f->wake_fd)
-		return false;
 	if (fd == f->listen_fd)
-		accept_one(f);
+		accept_one(f, w);
 	else if (fd == f->tick_fd)
 		tick(f);
 	else if (atomic_exchange(&f->idle_until[fd], 0))
-		serve_connection(f, fd, may_keep);
-	return true;
+		serve_connection(f, fd);
 }
 
+/* Events until the stop, and what still comes shortly after it.  From then on
+ * the wake-up is always ready, so that waiting is a nap. */
 static void *
 work(void *arg)
 {
-	struct fcgi *f = arg;
-	struct epoll_event ev;
-	bool goes_on = true;
-	while (goes_on) {
-		int n = epoll_wait(f->epoll_fd, &ev, 1, -1);
-		if (n == 1)
-			goes_on = dispatch(f, ev.data.fd, !atomic_load(&f->is_stopping));
+	struct worker *w = arg;
+	struct fcgi *f = w->fcgi;
+	struct epoll_event events[2];
+	int64_t last = 0, stopped_at = 0;
+	while (!stopped_at ||
+	       (clock_ms() < stopped_at + LATEST_MS && clock_ms() < last + IDLE_MS)) {
+		int n = epoll_wait(f->epoll_fd, events, 2, -1);
+		bool is_idle = true;
+		for (int i = 0; i < n; i++)
+			if (events[i].data.fd != f->wake_fd) {
+				is_idle = false;
+				dispatch(f, w, events[i].data.fd);
+			}
+		stopped_at = atomic_load(&f->stopped_at);
+		if (!is_idle || !last)
+			last = clock_ms();
+		else if (stopped_at)
+			usleep(IDLE_STEP_MS * 1000);
 	}
 	atomic_fetch_sub(&f->n_running, 1);
 	return NULL;
@@ -261,13 +272,46 @@ open_fds(struct fcgi *f)
 	return ERR_OK;
 }
 
+/* Its only use is that accept4() ends. */
+static void
+on_interrupt(int signal_number)
+{
+	(void)signal_number;
+}
+
+static enum err
+start_workers(struct fcgi *f, size_t n)
+{
+	struct sigaction interrupt = {.sa_handler = on_interrupt};
+	pthread_attr_t attr;
+	int error = 0;
+	sigaction(SIGUSR2, &interrupt, NULL);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	while (!error && f->n_workers < n) {
+		struct worker *w = &f->workers[f->n_workers];
+		w->fcgi = f;
+		atomic_fetch_add(&f->n_running, 1);
+		error = pthread_create(&w->thread, &attr, work, w);
+		if (error)
+			atomic_fetch_sub(&f->n_running, 1);
+		else
+			f->n_workers++;
+	}
+	pthread_attr_destroy(&attr);
+	if (error)
+		log_error("cannot start thread %zu of %zu: %s", f->n_workers + 1, n,
+		    strerror(error));
+	return error ? ERR_SYSTEM : ERR_OK;
+}
+
 enum err
 fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 {
 	size_t n = (size_t)h->conf->threads;
 	struct fcgi *f = calloc(1, sizeof *f);
 	*fcgi_r = f;
-	if (!f || !(f->threads = calloc(n, sizeof *f->threads)))
+	if (!f || !(f->workers = calloc(n, sizeof *f->workers)))
 		return ERR_MEMORY;
 	f->h = h;
 	f->listen_fd = listen_fd;
@@ -278,75 +322,50 @@ fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 		return ERR_SYSTEM;
 	}
 	enum err e = open_fds(f);
-	pthread_attr_t attr;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	while (!e && f->n_threads < n) {
-		int error = pthread_create(&f->threads[f->n_threads], &attr, work, f);
-		if (error) {
-			log_error("cannot start thread %zu of %zu: %s", f->n_threads + 1,
-			    n, strerror(error));
-			e = ERR_SYSTEM;
-		} else {
-			atomic_fetch_add(&f->n_running, 1);
-			f->n_threads++;
-		}
-	}
-	pthread_attr_destroy(&attr);
-	return e;
+	return e ? e : start_workers(f, n);
 }
 
 /* Waits for the workers.  One may be stuck in accept4(), when another process
- * on the same listener was quicker: it has no request and is left alone. */
+ * on the same listener was quicker. */
 static bool
 join(struct fcgi *f)
 {
-	int64_t deadline = clock_ms() + f->h->conf->request_timeout_ms;
-	while (atomic_load(&f->n_running) > atomic_load(&f->n_accepting) &&
-	       clock_left(deadline) > 0)
-		usleep(1000);
+	int64_t deadline = clock_ms() + LATEST_MS + f->h->conf->request_timeout_ms;
+	while (atomic_load(&f->n_running) > 0 && clock_left(deadline) > 0) {
+		for (size_t i = 0; i < f->n_workers; i++)
+			if (atomic_load(&f->workers[i].is_accepting))
+				pthread_kill(f->workers[i].thread, SIGUSR2);
+		usleep(IDLE_STEP_MS * 1000);
+	}
 	if (atomic_load(&f->n_running) > 0)
 		return false;
-	for (size_t i = 0; i < f->n_threads; i++)
-		pthread_join(f->threads[i], NULL);
+	for (size_t i = 0; i < f->n_workers; i++)
+		pthread_join(f->workers[i].thread, NULL);
 	return true;
 }
 
-/* Answers what came on connections that are idle no more, and, where nobody
- * else will, those that were not even accepted. */
-static void
-drain(struct fcgi *f, bool takes_backlog)
-{
-	struct epoll_event ev;
-	struct pollfd listener = {.fd = f->listen_fd, .events = POLLIN};
-	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->wake_fd, NULL);
-	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->tick_fd, NULL);
-	while (
-	    takes_backlog && poll(&listener, 1, 0) == 1 && !atomic_load(&f->wants_accept))
-		accept_one(f);
-	while (epoll_wait(f->epoll_fd, &ev, 1, DRAIN_MS) == 1)
-		dispatch(f, ev.data.fd, false);
-	for (int fd = 0; fd < MAX_FDS; fd++)
-		if (atomic_exchange(&f->idle_until[fd], 0))
-			close(fd);
-}
-
-void
+bool
 fcgi_stop(struct fcgi **fcgi, bool takes_backlog)
 {
 	struct fcgi *f = *fcgi;
-	if (!f)
-		return;
-	*fcgi = NULL;
 	uint64_t one = 1;
-	atomic_store(&f->is_stopping, true);
-	epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->listen_fd, NULL);
+	if (!f)
+		return true;
+	if (!takes_backlog) {
+		atomic_store(&f->is_closed, true);
+		epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->listen_fd, NULL);
+	}
+	atomic_store(&f->stopped_at, clock_ms());
 	if (write(f->wake_fd, &one, sizeof one) < 0 || !join(f))
-		return; /* the process ends; what a stuck thread uses stays */
-	drain(f, takes_backlog);
+		return false;
+	for (int fd = 0; fd < MAX_FDS; fd++)
+		if (atomic_load(&f->idle_until[fd]))
+			close(fd);
 	close(f->epoll_fd);
 	close(f->tick_fd);
 	close(f->wake_fd);
-	free(f->threads);
+	free(f->workers);
 	free(f);
+	*fcgi = NULL;
+	return true;
 }

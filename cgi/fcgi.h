@@ -13,9 +13,10 @@ struct fcgi;
  * Errors, logged: ERR_MEMORY, ERR_SYSTEM. */
 enum err fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd) MUST_USE;
 
-/* Accepts no more, answers what is in flight and what waits on connections
- * that were accepted, and ends the workers.  takes_backlog: nobody else will
- * accept from the listener, so what waits there is answered too. */
-void fcgi_stop(struct fcgi **fcgi, bool takes_backlog);
+/* Answers what is in flight and what waits on connections that were accepted,
+ * and ends the workers, in less than 5 s.  takes_backlog: nobody else will
+ * accept from the listener, so what waits there is answered too.  False when a
+ * worker did not end: then nothing that it may use may be freed. */
+bool fcgi_stop(struct fcgi **fcgi, bool takes_backlog) MUST_USE;
 
 #endif

@@ -16,7 +16,10 @@ health(struct handler *h, const struct request *req, struct response *res)
 {
 	enum err e = writer_submit(h->writer, NULL, req->deadline);
 	response_json(res, e ? 503 : 200, "{\"status\":\"%s\",\"database\":\"%s\"}",
-	    e ? "failing" : "ok", e ? "down" : "up");
+	    e ? "failing" : "ok",
+	    !e              ? "up"
+	    : e == ERR_BUSY ? "busy"
+			    : "down");
 }
 
 static const int counted_statuses[HANDLER_STATUSES] = {
@@ -174,7 +177,6 @@ handle(struct handler *h, const struct request *req, struct response *res)
 {
 	const struct route *route = routes;
 	struct text segment = credentials_segment(req->path);
-	res->allow = NULL;
 	while (route->segment && !text_is(segment, route->segment))
 		route++;
 	if (is_allowed(route->allow, req->method)) {

@@ -67,7 +67,8 @@ open_unix(const char *path, long mode, int *fd)
 		close(*fd);
 		return ERR_CONFIG;
 	}
-	if (errno == ECONNREFUSED)
+	struct stat st;
+	if (errno == ECONNREFUSED && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
 		unlink(path); /* left by one that was killed */
 	mode_t before = umask((mode_t)~mode & 0777);
 	enum err e = start(path, (struct sockaddr *)&address, sizeof address, fd);

@@ -64,7 +64,7 @@ run_cgi(void)
 	signal(SIGPIPE, SIG_IGN);
 	enum err e = receiver_open(&r, NULL);
 	if (e)
-		cgi_refuse(e == ERR_CONFIG ? ERR_CONFIG : ERR_MEMORY);
+		cgi_refuse(e);
 	else
 		cgi_serve(&r.handler);
 	receiver_close(&r);
@@ -123,7 +123,10 @@ run_fcgi(const char *conf_path, const char *where)
 	}
 	if (is_ours)
 		listener_hide(where);
-	fcgi_stop(&fcgi, is_ours);
+	if (!fcgi_stop(&fcgi, is_ours)) {
+		log_warn("stopped, and left a request that did not end");
+		_exit(EXIT_SUCCESS);
+	}
 	if (is_ours)
 		close(listen_fd);
 	receiver_close(&r);

@@ -1,7 +1,5 @@
 #include "request.h"
 
-#include "clock.h"
-
 #include <ctype.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,11 +62,11 @@ last_segment(struct text uri)
 }
 
 void
-request_init(struct request *req, char *const *env, long timeout_ms, long max_body)
+request_init(struct request *req, char *const *env, int64_t deadline, long max_body)
 {
 	struct text length = {0}, uri = {0};
 	*req = (struct request){0};
-	req->deadline = clock_ms() + timeout_ms - ANSWER_MARGIN_MS;
+	req->deadline = deadline - ANSWER_MARGIN_MS;
 	for (; *env; env++) {
 		for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
 			take((struct text *)((char *)req + variables[i].member), *env,
@@ -76,7 +74,7 @@ request_init(struct request *req, char *const *env, long timeout_ms, long max_bo
 		take(&length, *env, "CONTENT_LENGTH");
 		take(&uri, *env, "REQUEST_URI");
 	}
-	if (!req->path.ptr && uri.ptr)
+	if (req->path.len == 0 && uri.ptr)
 		req->path = last_segment(uri);
 	req->content_length = length_of(length);
 	if (req->content_length == -2)
@@ -145,6 +143,7 @@ response_json(struct response *res, int status, const char *format, ...)
 	va_end(ap);
 	res->status = status;
 	res->type = "application/json";
+	res->allow = NULL;
 	res->len = (size_t)n < sizeof res->body ? (size_t)n : sizeof res->body - 1;
 }
 

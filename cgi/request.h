@@ -30,10 +30,11 @@ struct response {
 };
 
 /* Fills all but the body from environment strings NAME=value, which end with
- * NULL (RFC 3875, section 4.1).  timeout_ms: how long the answer may take.
+ * NULL (RFC 3875, section 4.1).  deadline: clock_ms() by which the sender must
+ * have the answer.
  * body_err is ERR_BODY_LENGTH for a Content-Length that is no plain number, and
  * ERR_TOO_LARGE when it says more than max_body: then no body is to be read. */
-void request_init(struct request *req, char *const *env, long timeout_ms, long max_body);
+void request_init(struct request *req, char *const *env, int64_t deadline, long max_body);
 
 /* Notes the body that was read: at most max_body + 1 bytes of it. */
 void request_set_body(struct request *req, struct text body, long max_body);

@@ -236,7 +236,10 @@ set search_path = pg_catalog, pg_temp
 -- Plans are made once a session, when tables may be empty, and must stay good
 -- when they are large: by index, always.
 set enable_seqscan = off
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan
+-- The receiver does not wait longer: it must not find later that an event which
+-- it has refused is stored, nor leave a session behind for each that it gave up.
+set lock_timeout = '1500ms' as $$
 #variable_conflict use_column
 declare
 	ids bigint[];

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { MAX_TOKEN = 200 }; /* what requests may carry, by credentials.h */
+
 /* A reading under way. */
 struct reader {
 	struct conf *conf;
@@ -70,7 +72,7 @@ static const struct key keys[] = {
     {"server", "max_body", read_number, sizes, IN_CONF(max_body), "64KiB", 1024, 1 << 20,
 	"largest body, up to 1MiB"},
     {"server", "request_timeout", read_number, times, IN_CONF(request_timeout_ms), "4s",
-	500, 60000, "an answer leaves within it"},
+	1000, 60000, "an answer leaves within it"},
     {"database", "conninfo", read_string, NULL, IN_CONF(conninfo), "", 0, 0,
 	"libpq conninfo; empty: libpq's own environment"},
     {"database", "timeout", read_number, times, IN_CONF(timeout_ms), "2s", 100, 60000,
@@ -163,14 +165,28 @@ static bool
 read_string(struct reader *r, const struct key *k, void *to, const char *value)
 {
 	char **s = to, *joined;
-	(void)k;
 	if (asprintf(&joined, "%s%s%s", r->is_continued && *s ? *s : "",
 		r->is_continued ? " " : "", value) < 0)
 		return no_memory(r);
 	free(*s);
 	*s = joined;
-	r->has_secret = r->has_secret || strstr(joined, "password") != NULL;
+	for (const char *p = joined; *p; p++)
+		if (!isprint((unsigned char)*p))
+			return fail(r, "%s must be plain ASCII", k->name);
+	/* a URI may hold a password without the word */
+	r->has_secret = r->has_secret || strstr(joined, "password") ||
+			(strstr(joined, "://") && strchr(joined, '@'));
 	return true;
+}
+
+/* Whether s is of letters, digits and the others only, and not empty. */
+static bool
+is_made_of(const char *s, const char *others)
+{
+	const char *p = s;
+	while (*p && (isalnum((unsigned char)*p) || strchr(others, *p)))
+		p++;
+	return p > s && *p == '\0';
 }
 
 /* The name goes to PostgreSQL; here it is only seen that it can be one, and
@@ -179,10 +195,7 @@ static bool
 read_zone(struct reader *r, const struct key *k, void *to, const char *value)
 {
 	char path[PATH_MAX];
-	if (!*value ||
-	    value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
-				"wxyz0123456789/_+-")] ||
-	    *value == '/')
+	if (!is_made_of(value, "/_+-") || *value == '/')
 		return fail(r,
 		    "timezone = %s: an IANA name is expected, such as "
 		    "Europe/Berlin",
@@ -196,9 +209,7 @@ read_zone(struct reader *r, const struct key *k, void *to, const char *value)
 static bool
 add_token(struct reader *r, struct conf_source *s, const char *token)
 {
-	if (!*token ||
-	    token[strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv"
-				"wxyz0123456789-._~")])
+	if (!is_made_of(token, "-._~"))
 		return fail(r,
 		    "[source %s] token: only letters, digits and - . _ ~ can "
 		    "stand in a URL as they are",
@@ -206,6 +217,9 @@ add_token(struct reader *r, struct conf_source *s, const char *token)
 	if (strcmp(token, "healthz") == 0 || strcmp(token, "metrics") == 0)
 		return fail(
 		    r, "[source %s] token: %s is an address of its own", s->name, token);
+	if (strlen(token) > MAX_TOKEN)
+		return fail(r, "[source %s] token: longer than %d characters", s->name,
+		    MAX_TOKEN);
 	if (strlen(token) < 16)
 		log_warn(
 		    "%s:%d: [source %s] token: shorter than 16 characters, someone may "

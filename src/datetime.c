@@ -171,3 +171,16 @@ datetime_parse(struct text t, struct datetime *out_r)
 	out_r->us = days * INT64_C(86400000000) + us - offset * INT64_C(1000000);
 	return is_in_range(out_r->us);
 }
+
+bool
+datetime_is_zone(struct text t)
+{
+	bool may_count = t.len > 4 && memcmp(t.ptr, "Etc/", 4) == 0;
+	for (size_t i = 0; i < t.len; i++) {
+		char c = t.ptr[i];
+		if (!isalpha((unsigned char)c) && !strchr("/_-", c) &&
+		    !(may_count && (isdigit((unsigned char)c) || c == '+')))
+			return false;
+	}
+	return t.len > 0 && t.len <= 64;
+}

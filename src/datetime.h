@@ -21,4 +21,8 @@ bool datetime_parse(struct text t, struct datetime *out_r);
 /* Z, +hh, +hhmm or +hh:mm, and its like with -: seconds east of UTC. */
 bool datetime_offset(struct text t, int *seconds_r);
 
+/* Whether t can be a zone's name; PostgreSQL knows which there are.  A name with
+ * a number, such as UTC+3, it would read the wrong way round, as POSIX has it. */
+bool datetime_is_zone(struct text t);
+
 #endif

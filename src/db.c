@@ -1,156 +1,27 @@
 #include "db.h"
 
 #include "clock.h"
+#include "columns.h"
+#include "log.h"
 
-#include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ------------------------------------------------- columns of sms.ingest */
-
-/* Types by their object ids in pg_type.dat, which never change. */
-struct type {
-	Oid oid, array_oid;
-};
-static const struct type UUID = {2950, 2951}, TIMESTAMPTZ = {1184, 1185},
-			 TIMESTAMP = {1114, 1115}, STRING = {25, 1009}, INT4 = {23, 1007},
-			 JSONB = {3802, 3807}, BYTEA = {17, 1001};
-enum { BOOL_OID = 16 };
-
-/* The arguments of sms.ingest in their order, each an array. */
-static const struct column {
-	const struct type *type;
-	size_t offset; /* in struct event */
-} columns[] = {
-    {&UUID, offsetof(struct event, ingest_id)},
-    {&TIMESTAMPTZ, offsetof(struct event, received_at)},
-    {&STRING, offsetof(struct event, source)},
-    {&STRING, offsetof(struct event, kind)},
-    {&STRING, offsetof(struct event, message_id)},
-    {&STRING, offsetof(struct event, phone)},
-    {&STRING, offsetof(struct event, device_id)},
-    {&STRING, offsetof(struct event, device_name)},
-    {&STRING, offsetof(struct event, channel)},
-    {&STRING, offsetof(struct event, status)},
-    {&INT4, offsetof(struct event, status_code)},
-    {&STRING, offsetof(struct event, status_text)},
-    {&STRING, offsetof(struct event, body)},
-    {&STRING, offsetof(struct event, media_url)},
-    {&TIMESTAMP, offsetof(struct event, occurred_at)},
-    {&STRING, offsetof(struct event, zone)},
-    {&STRING, offsetof(struct event, note)},
-    {&JSONB, offsetof(struct event, payload)},
-    {&BYTEA, offsetof(struct event, raw)},
-    {&BYTEA, offsetof(struct event, digest)},
-    {&INT4, offsetof(struct event, http_status)},
-    {&STRING, offsetof(struct event, reason)},
-    {&STRING, offsetof(struct event, content_type)},
-    {&STRING, offsetof(struct event, remote_addr)},
-};
-enum { N_COLUMNS = sizeof columns / sizeof *columns, N_PARAMS = N_COLUMNS + 1 };
+enum { BOOL_OID = 16, N_PARAMS = N_COLUMNS + 1 };
 
 static const char ingest_sql[] =
     "select id, duplicate_of from sms.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
     "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) "
     "order by n";
 
-/* Seconds from 1970 to 2000, where PostgreSQL counts from. */
-static const int64_t POSTGRES_EPOCH = 946684800;
-
-struct buffer {
-	char *bytes;
-	size_t len, size;
-};
-
-enum { BUFFER_KEPT = 256 * 1024 }; /* a larger one is freed after its batch */
-
 struct db {
 	const char *conninfo;
 	PGconn *conn;
-	struct buffer buffers[N_COLUMNS];
+	struct columns columns;
 	char reason[400];
 };
-
-static bool
-append(struct buffer *b, const void *bytes, size_t len)
-{
-	if (len > b->size - b->len) {
-		size_t size = (b->len + len) * 2;
-		char *grown = realloc(b->bytes, size);
-		if (!grown)
-			return false;
-		b->bytes = grown;
-		b->size = size;
-	}
-	if (len > 0)
-		memcpy(b->bytes + b->len, bytes, len);
-	b->len += len;
-	return true;
-}
-
-static bool
-append_int32(struct buffer *b, int64_t n)
-{
-	uint32_t wire = htonl((uint32_t)n);
-	return append(b, &wire, sizeof wire);
-}
-
-static bool
-append_time(struct buffer *b, int64_t us)
-{
-	uint64_t n = (uint64_t)(us - POSTGRES_EPOCH * 1000000);
-	return append_int32(b, 8) && append_int32(b, (int64_t)(n >> 32)) &&
-	       append_int32(b, (int64_t)(n & 0xffffffff));
-}
-
-/* jsonb's wire format is its version, 1, and the text. */
-static bool
-append_text(struct buffer *b, const struct type *type, const struct text *t)
-{
-	if (!t->ptr)
-		return append_int32(b, -1);
-	if (type == &JSONB)
-		return append_int32(b, (int64_t)t->len + 1) && append(b, "\1", 1) &&
-		       append(b, t->ptr, t->len);
-	return append_int32(b, (int64_t)t->len) && append(b, t->ptr, t->len);
-}
-
-/* An element: its length in bytes, -1 for null, and its binary form. */
-static bool
-append_element(struct buffer *b, const struct type *type, const void *member)
-{
-	if (type == &UUID)
-		return append_int32(b, 16) && append(b, member, 16);
-	if (type == &INT4) {
-		int32_t n = *(const int32_t *)member;
-		return n == EVENT_NO_INT ? append_int32(b, -1)
-					 : append_int32(b, 4) && append_int32(b, n);
-	}
-	if (type == &TIMESTAMPTZ || type == &TIMESTAMP) {
-		int64_t us = *(const int64_t *)member;
-		return us == EVENT_NO_TIME ? append_int32(b, -1) : append_time(b, us);
-	}
-	return append_text(b, type, member);
-}
-
-/* A column of a batch in the binary form of arrays (array_recv in PostgreSQL's
- * arrayfuncs.c): dimensions, has-nulls, element type, length, first index. */
-static bool
-fill(struct buffer *b, const struct column *c, struct event *const *events, size_t n)
-{
-	b->len = 0;
-	if (!append_int32(b, n > 0 ? 1 : 0) || !append_int32(b, 1) ||
-	    !append_int32(b, c->type->oid))
-		return false;
-	if (n > 0 && (!append_int32(b, (int64_t)n) || !append_int32(b, 1)))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!append_element(b, c->type, (const char *)events[i] + c->offset))
-			return false;
-	return true;
-}
 
 /* ------------------------------------------------------------ connection */
 
@@ -184,6 +55,14 @@ db_open(struct db **db_r, const char *conninfo)
 	if (!db)
 		return ERR_MEMORY;
 	db->conninfo = conninfo;
+	/* libpq's own message would quote it, with the password. */
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	if (!options) {
+		log_error("[database] conninfo cannot be read: see the manual of libpq, "
+			  "\"Connection Strings\"");
+		return ERR_CONFIG;
+	}
+	PQconninfoFree(options);
 	return ERR_OK;
 }
 
@@ -193,8 +72,7 @@ db_close(struct db **db)
 	if (!*db)
 		return;
 	drop(*db);
-	for (int i = 0; i < N_COLUMNS; i++)
-		free((*db)->buffers[i].bytes);
+	columns_free(&(*db)->columns);
 	free(*db);
 	*db = NULL;
 }
@@ -309,6 +187,8 @@ static const struct {
 	bool is_lost; /* a new connection may do better */
 	const char *hint;
 } states[] = {
+    {"40", ERR_DB_CONFLICT, false, ""},
+    {"23505", ERR_DB_CONFLICT, false, ""}, /* an ingest_id that was not seen yet */
     {"22", ERR_DB_DATA, false, ""},
     {"23", ERR_DB_DATA, false, ""},
     {"54", ERR_DB_DATA, false, ""},
@@ -362,7 +242,9 @@ finish(struct db *db, int64_t deadline, PGresult **last_r)
 	}
 	if (db->conn && PQstatus(db->conn) == CONNECTION_BAD)
 		e = lose(db, PQerrorMessage(db->conn));
-	if (failed && failed != ERR_DB_UNKNOWN)
+	if (failed == ERR_DB_UNKNOWN && !e)
+		e = lose(db, "libpq failed");
+	else if (failed && failed != ERR_DB_UNKNOWN)
 		e = failed; /* the server said no, whatever became of the line */
 	if (e) {
 		PQclear(*last_r);
@@ -394,12 +276,12 @@ db_ingest(
 	char notify_byte = notify;
 	PGresult *result = NULL;
 
+	if (!columns_fill(&db->columns, events, n))
+		return ERR_MEMORY;
 	for (int i = 0; i < N_COLUMNS; i++) {
-		if (!fill(&db->buffers[i], &columns[i], events, n))
-			return ERR_MEMORY;
-		types[i] = columns[i].type->array_oid;
-		values[i] = db->buffers[i].bytes;
-		lengths[i] = (int)db->buffers[i].len;
+		types[i] = columns_type(i);
+		values[i] = db->columns.buffers[i].bytes;
+		lengths[i] = (int)db->columns.buffers[i].len;
 		formats[i] = 1;
 	}
 	types[N_COLUMNS] = BOOL_OID;
@@ -415,11 +297,7 @@ db_ingest(
 	if (!e)
 		e = read_ids(db, result, events, n);
 	PQclear(result);
-	for (int i = 0; i < N_COLUMNS; i++)
-		if (db->buffers[i].size > BUFFER_KEPT) {
-			free(db->buffers[i].bytes);
-			db->buffers[i] = (struct buffer){0};
-		}
+	columns_trim(&db->columns);
 	return e;
 }
 

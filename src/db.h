@@ -15,7 +15,8 @@
 
 struct db;
 
-/* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY. */
+/* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY;
+ * ERR_CONFIG, logged: no conninfo by libpq's grammar. */
 enum err db_open(struct db **db_r, const char *conninfo) MUST_USE;
 void db_close(struct db **db);
 
@@ -28,6 +29,7 @@ enum err db_connect(struct db *db, int64_t deadline) MUST_USE;
  * and duplicate_of of each.  Errors, all or none of the events being stored:
  * ERR_DB_DATA  an event cannot be stored; the connection is good
  * ERR_DB_DOWN  not stored
+ * ERR_DB_CONFLICT  not stored, by another's fault: at once again may do
  * ERR_DB_UNKNOWN  no answer; a replay is harmless, by ingest_id
  * ERR_MEMORY  not stored */
 enum err db_ingest(struct db *db, struct event *const *events, size_t n, bool notify,

@@ -2,11 +2,11 @@
 
 #include "datetime.h"
 #include "json_scan.h"
+#include "status.h"
 
 #include <ctype.h>
 #include <json-c/json.h>
 #include <stdlib.h>
-#include <strings.h>
 
 /* Every member that a dialect has a use for. */
 #define MEMBER_MAP(X)                                                                    \
@@ -48,9 +48,10 @@ struct decoder {
 
 enum { MEMORY_FACTOR = 3 }; /* the body once, its texts twice */
 
-typedef void put_fn(struct decoder *d, struct text *column, struct text value);
+/* Puts a value into its column; false when it tells nothing. */
+typedef bool put_fn(struct decoder *d, struct text *column, struct text value);
 
-/* Where a member goes.  The first row of a column whose member is there wins. */
+/* Where a member goes.  The first row of a column that is told something wins. */
 struct field {
 	enum member member;
 	size_t column; /* offset of a struct text in struct event */
@@ -111,26 +112,6 @@ static const struct dialect dialects[] = {
     [INCOMING] = DIALECT(reference_incoming, "incoming_sms"),
 };
 
-static const struct {
-	int32_t id;
-	const char *status;
-} status_ids[] = {
-    {1, "queued"},
-    {3, "queued"},
-    {2, "queued"},
-    {6, "sent"},
-    {7, "delivered"},
-    {8, "failed"},
-    {9, "failed"},
-    {10, "failed"},
-    {11, "failed"},
-    {12, "failed"},
-    {100, "failed"},
-    {101, "failed"},
-};
-
-static const char *const status_words[] = {"queued", "sent", "delivered", "failed"};
-
 /* ------------------------------------------------------------- values */
 
 static bool
@@ -181,24 +162,26 @@ note(struct decoder *d, const char *what)
 		d->ev->note = text_of(what);
 }
 
-static void
+static bool
 put_body(struct decoder *d, struct text *column, struct text value)
 {
 	*column = text_value(d, value);
+	return true;
 }
 
 /* Empty is absent, but for the text of a message. */
-static void
+static bool
 put_text(struct decoder *d, struct text *column, struct text value)
 {
 	struct text t = text_value(d, value);
 	if (t.len > 0)
 		*column = t;
+	return t.len > 0;
 }
 
 /* A name of letters stays as it came; a number loses its punctuation and has
  * its 00 written +. */
-static void
+static bool
 put_phone(struct decoder *d, struct text *column, struct text value)
 {
 	struct text t = text_value(d, value);
@@ -208,7 +191,7 @@ put_phone(struct decoder *d, struct text *column, struct text value)
 		unsigned char c = (unsigned char)t.ptr[i];
 		if (isalpha(c) || c >= 0x80) {
 			*column = t;
-			return;
+			return true;
 		}
 		if (!strchr(" .-()", c))
 			*p++ = (char)c;
@@ -217,65 +200,53 @@ put_phone(struct decoder *d, struct text *column, struct text value)
 		*++start = '+';
 	if (p > start)
 		*column = (struct text){start, (size_t)(p - start)};
+	return p > start;
 }
 
-static void
+static bool
 put_status_word(struct decoder *d, struct text *column, struct text value)
 {
 	struct text t = text_value(d, value);
 	if (t.len == 0)
-		return;
+		return false;
 	d->ev->status_text = t;
-	*column = TEXT("unknown");
-	for (size_t i = 0; i < sizeof status_words / sizeof *status_words; i++)
-		if (t.len == strlen(status_words[i]) &&
-		    strncasecmp(t.ptr, status_words[i], t.len) == 0)
-			*column = text_of(status_words[i]);
+	*column = text_of(status_of_word(t));
+	return true;
 }
 
-/* A whole number of 32 bits in all of t. */
+/* A whole number of 32 bits: 7, "7", " 7", 7.0. */
 static bool
 int32_value(struct text t, int32_t *out_r)
 {
-	char digits[12], *end;
+	char digits[32], *end;
 	if (t.len == 0 || t.len >= sizeof digits)
 		return false;
 	memcpy(digits, t.ptr, t.len);
 	digits[t.len] = '\0';
 	long n = strtol(digits, &end, 10);
+	bool has_digits = end > digits;
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0");
+	end += strspn(end, " ");
 	*out_r = (int32_t)n;
-	return *end == '\0' && !isspace((unsigned char)*digits) && n > EVENT_NO_INT &&
-	       n <= INT32_MAX;
+	return has_digits && *end == '\0' && n > EVENT_NO_INT && n <= INT32_MAX;
 }
 
-static void
+static bool
 put_status_id(struct decoder *d, struct text *column, struct text value)
 {
 	struct text t = text_value(d, value);
 	if (t.len == 0)
-		return;
-	*column = TEXT("unknown");
+		return false;
 	if (!int32_value(t, &d->ev->status_code)) {
 		d->ev->status_code = EVENT_NO_INT;
 		note(d, "status_id: not a whole number of 32 bits");
-		return;
 	}
-	for (size_t i = 0; i < sizeof status_ids / sizeof *status_ids; i++)
-		if (status_ids[i].id == d->ev->status_code)
-			*column = text_of(status_ids[i].status);
+	*column = text_of(status_of_id(d->ev->status_code));
+	return true;
 }
 
 /* ---------------------------------------------------------- datetimes */
-
-/* Whether t can be a zone's name; PostgreSQL knows which there are. */
-static bool
-is_zone_name(struct text t)
-{
-	for (size_t i = 0; i < t.len; i++)
-		if (!isalnum((unsigned char)t.ptr[i]) && !strchr("/_+-", t.ptr[i]))
-			return false;
-	return t.len > 0 && t.len <= 64;
-}
 
 /* {"date": ..., "timezone": ...} as PHP prints its DateTime. */
 static void
@@ -286,14 +257,16 @@ php_time(struct decoder *d, struct text object, struct text *date_r, struct text
 	json_walk(&w, object);
 	while (json_walk_next(&w, &name, &value)) {
 		name = text_value(d, name);
+		if (text_is(value, "null"))
+			continue;
 		if (text_is(name, "date"))
-			*date_r = text_value(d, value);
+			put_text(d, date_r, value);
 		else if (text_is(name, "timezone"))
-			*zone_r = text_value(d, value);
+			put_text(d, zone_r, value);
 	}
 }
 
-static void
+static bool
 put_time(struct decoder *d, struct text *column, struct text value)
 {
 	struct text date = {0}, zone = d->zone;
@@ -303,19 +276,25 @@ put_time(struct decoder *d, struct text *column, struct text value)
 	if (*value.ptr == '{')
 		php_time(d, value, &date, &zone);
 	else
-		date = text_value(d, value);
-	if (!date.ptr || !datetime_parse(date, &at)) {
+		put_text(d, &date, value);
+	if (!date.ptr && *value.ptr == '{')
 		note(d, "occurred_at: not a datetime");
-		return;
-	}
-	if (!at.is_utc && zone.ptr && datetime_offset(zone, &offset))
-		at.us -= offset * INT64_C(1000000);
-	else if (!at.is_utc && zone.ptr && !is_zone_name(zone)) {
+	if (!date.ptr)
+		return false;
+	bool is_good = datetime_parse(date, &at);
+	bool is_local = is_good && !at.is_utc && zone.ptr && !text_is(zone, "UTC");
+	if (!is_good) {
+		note(d, "occurred_at: not a datetime");
+	} else if (is_local && datetime_offset(zone, &offset)) {
+		d->ev->occurred_at = at.us - offset * INT64_C(1000000);
+	} else if (is_local && !datetime_is_zone(zone)) {
 		note(d, "occurred_at: unknown time zone");
-		return;
-	} else if (!at.is_utc && zone.ptr && !text_is(zone, "UTC"))
-		*column = zone;
-	d->ev->occurred_at = at.us;
+	} else {
+		d->ev->occurred_at = at.us;
+		if (is_local)
+			*column = zone;
+	}
+	return true;
 }
 
 /* ------------------------------------------------------------ dialects */
@@ -348,7 +327,10 @@ has(const struct decoder *d, enum member m)
 static bool
 is_incoming_status(struct decoder *d)
 {
-	return has(d, M_STATUS_ID) && text_is(text_value(d, d->values[M_STATUS_ID]), "5");
+	int32_t id;
+	return has(d, M_STATUS_ID) &&
+	       int32_value(text_value(d, d->values[M_STATUS_ID]), &id) &&
+	       id == STATUS_ID_INCOMING;
 }
 
 static const struct dialect *

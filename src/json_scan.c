@@ -103,7 +103,7 @@ unicode_escape(struct scan *s)
 {
 	long unit = code_unit(s->at, s->end);
 	if (unit < 0)
-		return fault(s, "\\u needs four hexadecimal digits");
+		return fault(s, "four hexadecimal digits are expected");
 	bool is_pair = false;
 	if (unit >= 0xd800 && unit <= 0xdbff) {
 		long low = code_unit(s->at + 6, s->end);

@@ -4,6 +4,7 @@
 #include "db.h"
 #include "log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* A database that is away is tried again after this pause, not by each batch. */
@@ -48,45 +49,58 @@ note_state(struct store *s, bool is_down)
 	s->is_down = is_down;
 }
 
-static enum err
-connect_again(struct store *s, int64_t deadline)
-{
-	if (clock_ms() < s->retry_at)
-		return ERR_DB_DOWN;
-	enum err e = db_connect(s->db, deadline);
-	if (e)
-		s->retry_at = clock_ms() + RETRY_PAUSE_MS;
-	return e;
-}
-
 /* One call of sms.ingest.  A connection that broke while it was idle shows
- * only now: a replay on a new one is harmless, by ingest_id. */
+ * only now, and a conflict passes: a replay is harmless, by ingest_id. */
 static enum err
-ingest(struct store *s, struct event *const *events, size_t n, int64_t deadline)
+ingest(
+    struct store *s, struct event *const *events, size_t n, bool notify, int64_t deadline)
 {
-	enum err e = ERR_OK;
-	for (int attempt = 0; attempt < 2; attempt++) {
-		if (!db_is_connected(s->db) && (e = connect_again(s, deadline)))
-			break;
-		e = db_ingest(s->db, events, n, s->conf->notify, deadline);
-		if (db_is_connected(s->db) || clock_left(deadline) == 0)
-			break;
-	}
-	note_state(s, e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN);
+	enum err e = ERR_DB_DOWN;
+	bool is_again = false;
+	if (!db_is_connected(s->db) && clock_ms() < s->retry_at)
+		return ERR_DB_DOWN;
+	do {
+		if (!db_is_connected(s->db)) {
+			if (is_again)
+				log_debug(
+				    "database: %s; connecting again", db_reason(s->db));
+			e = db_connect(s->db, deadline);
+			is_again = true;
+		}
+		if (db_is_connected(s->db))
+			e = db_ingest(s->db, events, n, notify, deadline);
+	} while (clock_left(deadline) > 0 &&
+		 (e == ERR_DB_CONFLICT || (e == ERR_DB_UNKNOWN && !is_again)));
+	bool is_down = e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN;
+	if (is_down)
+		s->retry_at = clock_ms() + RETRY_PAUSE_MS;
+	if (is_down || e == ERR_OK || e == ERR_DB_DATA)
+		note_state(s, is_down);
 	return e;
 }
 
-/* An event that PostgreSQL cannot hold is kept as a rejected body. */
+/* The event has an error of its own, or its notification has: the queue of
+ * NOTIFY is full, say.  A notification is only a hint.  What PostgreSQL cannot
+ * hold is kept as a rejected body. */
 static enum err
-quarantine(struct store *s, struct event *ev, int64_t deadline)
+commit_refused(struct store *s, struct event *ev, int64_t deadline)
 {
-	log_error(
-	    "event refused by the database, kept in sms.rejected: %s", db_reason(s->db));
-	event_reject(ev, err_status(ERR_DB_DATA), "PostgreSQL: %s", db_reason(s->db));
-	enum err e = ingest(s, &ev, 1, deadline);
-	if (e == ERR_DB_DATA)
-		return ERR_SYSTEM; /* not even as bytes: it is not kept */
-	return e ? e : ERR_DB_DATA;
+	char reason[120];
+	enum err e = ERR_DB_DATA;
+	snprintf(reason, sizeof reason, "PostgreSQL: %s", db_reason(s->db));
+	if (s->conf->notify)
+		e = ingest(s, &ev, 1, false, deadline);
+	if (!e)
+		log_warn("an event was stored without its notification: %s", reason);
+	if (e != ERR_DB_DATA)
+		return e;
+	event_reject(ev, err_status(ERR_DB_DATA), "%s", reason);
+	e = ingest(s, &ev, 1, false, deadline);
+	if (!e)
+		log_error("an event was refused and is kept in sms.rejected: %s", reason);
+	else if (e == ERR_DB_DATA)
+		log_error("an event was refused, and its bytes too: %s", reason);
+	return !e ? ERR_DB_DATA : e == ERR_DB_DATA ? ERR_SYSTEM : e;
 }
 
 enum err
@@ -95,19 +109,20 @@ store_commit(struct store *s, struct event *const *events, size_t n, int64_t dea
 	int64_t own = clock_ms() + s->conf->timeout_ms;
 	if (own < deadline)
 		deadline = own;
-	enum err e = ingest(s, events, n, deadline);
+	enum err e = ingest(s, events, n, s->conf->notify, deadline);
 	for (size_t i = 0; i < n; i++)
 		events[i]->result = e;
-	if (e != ERR_DB_DATA)
+	if (e != ERR_DB_DATA || n == 0)
 		return e;
 	if (n == 1) {
-		events[0]->result = quarantine(s, events[0], deadline);
+		events[0]->result = commit_refused(s, events[0], deadline);
 		return events[0]->result == ERR_DB_DATA ? ERR_OK : events[0]->result;
 	}
 	/* One of them is bad: each by itself, that it alone suffers. */
+	e = ERR_OK;
 	for (size_t i = 0; i < n; i++) {
 		enum err one = store_commit(s, &events[i], 1, deadline);
-		e = i == 0 || one ? one : e;
+		e = one ? one : e;
 	}
 	return e;
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
+enum { MIN_LEFT_MS = 300 };
+
 /* One call of writer_submit(), on its stack. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
@@ -52,13 +54,29 @@ writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
 	return w->batch && w->events ? ERR_OK : ERR_MEMORY;
 }
 
-/* Moves what waits, oldest first, from the queue to the batch. */
+static void
+give_up(struct writer *w, struct waiting *x)
+{
+	TAILQ_REMOVE(&w->waiting, x, link);
+	x->result = ERR_BUSY;
+	x->is_done = true;
+	w->stats.failed += x->ev != NULL;
+}
+
+/* Moves what waits, oldest first, from the queue to the batch.  One whose time
+ * is all but over would have the whole batch end with it. */
 static size_t
 take(struct writer *w)
 {
 	struct waiting *x;
 	size_t n = 0;
+	int64_t soon = clock_ms() + MIN_LEFT_MS;
 	while (n < w->max_batch && (x = TAILQ_FIRST(&w->waiting))) {
+		if (x->deadline < soon) {
+			give_up(w, x);
+			pthread_cond_signal(&x->done);
+			continue;
+		}
 		TAILQ_REMOVE(&w->waiting, x, link);
 		x->is_taken = true;
 		w->batch[n++] = x;
@@ -121,9 +139,11 @@ run(void *arg)
 	for (;;) {
 		while (TAILQ_EMPTY(&w->waiting) && !w->is_stopping)
 			pthread_cond_wait(&w->work, &w->mutex);
+		if (TAILQ_EMPTY(&w->waiting))
+			break;
 		size_t n = take(w);
 		if (n == 0)
-			break;
+			continue;
 		pthread_mutex_unlock(&w->mutex);
 		commit(w, n);
 		pthread_mutex_lock(&w->mutex);
@@ -177,10 +197,8 @@ wait_until_done(struct writer *w, struct waiting *x)
 		if (x->is_taken)
 			pthread_cond_wait(&x->done, &w->mutex);
 		else if (pthread_cond_timedwait(&x->done, &w->mutex, &until) &&
-			 !x->is_taken) {
-			TAILQ_REMOVE(&w->waiting, x, link);
-			x->result = ERR_BUSY;
-			w->stats.failed += x->ev != NULL;
+			 !x->is_taken && !x->is_done) {
+			give_up(w, x);
 			return;
 		}
 	}

@@ -6,8 +6,9 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock
-conf durable json_scan datetime migrations
+conf durable json_scan datetime status migrations
 event
+columns
 decode auth db spool
 store
 writer
@@ -18,12 +19,14 @@ listener cgi fcgi
 main smshook'
 
 n=0
+status=0
 report() { # report RESULT TEXT: RESULT is empty when all is well
 	n=$((n + 1))
 	if [ -z "$1" ]; then
 		echo "ok $n - $2"
 	else
 		echo "not ok $n - $2"
+		status=1
 		echo "$1" | sed 's/^/# /'
 	fi
 }
@@ -38,12 +41,11 @@ for file in src/*.[ch] cgi/*.[ch]; do
 	own=$(line_of "$name")
 	[ -n "$own" ] || wrong="$wrong
 $file is in no group of tests/layers.sh"
-	for header in $(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file"); do
+	wrong="$wrong$(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file" | while read -r header; do
 		other=$(line_of "$header")
 		[ "$header" = "$name" ] || [ "${other:-99}" -lt "${own:-0}" ] ||
-			wrong="$wrong
-$file includes $header.h, which is not above it"
-	done
+			echo "$file includes $header.h, which is not above it"
+	done)"
 done
 report "$wrong" "files include only groups above their own"
 
@@ -68,10 +70,11 @@ long=$(awk '
 	/^\}/ && start { if (FNR - start > 80) print FILENAME ":" start; start = 0 }
 	' src/*.c cgi/*.c)
 report "$long" "no function is longer than 80 lines"
-report "$(wc -l src/*.[ch] cgi/*.[ch] | awk '$2 != "total" && $1 > 470 { print $2 ": " $1 }')" \
-	"no file is longer than 470 lines"
+report "$(wc -l src/*.[ch] cgi/*.[ch] | awk '$2 != "total" && $1 > 450 { print $2 ": " $1 }')" \
+	"no file is longer than 450 lines"
 undocumented=$(sed -n 's/^    {\(SOURCE\|"[a-z]*"\), "\([a-z_]*\)".*/\2/p' src/conf.c |
 	while read -r key; do grep -q "^\.It Cm $key" man/smshook.conf.5 || echo "$key"; done)
 report "$undocumented" "every key of the configuration is in smshook.conf(5)"
 
 echo "1..$n"
+exit $status

@@ -2,18 +2,20 @@
 # Sourced by ./quickstart: messages, steps with progress, building.
 # The caller sets src and build, and has a function finish().
 
-job='' held='' caught='' step=0 steps=7
+job='' held='' caught='' is_mid_line='' step=0 steps=7
 
 say() { printf '%s\n' "$*"; }
 
 die() {
+	[ -z "$is_mid_line" ] || printf '\n'
 	printf 'quickstart: %s\n' "$*" >&2
 	exit 1
 }
 
 # fail WHAT LOG: the end of the log, then the way to the rest of it.
 fail() {
-	printf '\n' >&2
+	[ -z "$is_mid_line" ] || printf '\n'
+	is_mid_line=
 	tail -n "${3:-20}" "$2" | sed 's/^/    /' >&2
 	die "$1; the end of its log is above, all of it is in $2"
 }
@@ -21,15 +23,19 @@ fail() {
 begin() {
 	step=$((step + 1))
 	SECONDS=0
+	is_mid_line=1
 	printf '[%d/%d] %s ...' "$step" "$steps" "$1"
 }
 
-end() { say " ${1:-done} ($SECONDS s)"; }
+end() {
+	is_mid_line=
+	say " ${1:-done} ($SECONDS s)"
+}
 
 # run_job LOG COMMAND...: in a process group of its own with a dot each five
 # seconds; never in the foreground, where bash would not hear a signal.
 run_job() {
-	local tick=0 limit=1200 status
+	local tick=0 limit=600 status
 	hold_signals
 	set -m
 	"${@:2}" >>"$1" 2>&1 </dev/null 9>&- &

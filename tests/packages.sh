@@ -101,6 +101,8 @@ release_services() {
 	done
 	[ -z "$off" ] || say "services left switched off:$off"
 	rm -f "$cluster_conf"
+	is_installed postgresql-common ||
+		rmdir -p "${cluster_conf%/*}" 2>/dev/null # ours, if nothing is in them
 	if grep -qs smshook "$policy"; then rm -f "$policy"; fi
 }
 

@@ -3,9 +3,8 @@
 begin;
 select plan(39);
 
--- The events of one message; a case is what they say of the time.  All have
--- the same received_at but for 'received', so that a missing time is no tie
--- unless it is to be one.
+-- The events of one message; a case is what they say of the time.  All are
+-- received at 10:05, so that is the time of one that says none.
 create temp table said(name text, status text, occurred_at timestamp) on commit drop;
 insert into said
 select c.name, s.status, t.at
@@ -57,7 +56,7 @@ begin
 				perform t.ids(jsonb_build_array(
 					pg_temp.event(c, 'single', o.nr, s)));
 			end loop;
-			-- Two and two, and all again as replays would be: other events.
+			-- Two and two.
 			perform t.ids(jsonb_agg(pg_temp.event(c, 'pairs', o.nr, u.s) order by i))
 				from unnest(o.statuses[1:2]) with ordinality u(s, i);
 			perform t.ids(jsonb_agg(pg_temp.event(c, 'pairs', o.nr, u.s) order by i))

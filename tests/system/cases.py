@@ -518,6 +518,8 @@ LENGTHS = [
     refused("body_over_max_body", 413, sized(MAX_BODY + 1),
             on=on((COUNTING, by_server(413)))),
     refused("body_of_300_kb", 413, sized(300000), on=on((COUNTING, by_server(413)))),
+    refused("body_of_2_mb", 413, sized(2000000),
+            on=on((COUNTING, by_server(413)), ("apache-fcgid", by_server(500)))),
     refused("body_over_max_body_chunked", 413, sized(MAX_BODY + 1), send="chunked",
             on=on((COUNTING, by_server(413)))),
     refused("body_of_300_kb_chunked", 413, sized(300000), send="chunked",

@@ -16,6 +16,8 @@ fsync = off
 log_min_messages = warning
 log_min_error_statement = panic
 """
+INGEST_LOCK = 32489964762525547  # that of sms.ingest
+
 # One role must give its password, for the tests of what then goes wrong.
 HBA = """
 local all locked scram-sha-256
@@ -112,5 +114,9 @@ class Database:
         return self.rows("select * from sms.rejected order by id")
 
     def empty(self):
-        self.connection.execute(
-            "truncate sms.event, sms.message, sms.rejected, sms.recent_body")
+        """Between two calls of sms.ingest, not amid one: a receiver makes an
+        empty one when it starts."""
+        with self.connection.transaction():
+            self.connection.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+            self.connection.execute(
+                "truncate sms.event, sms.message, sms.rejected, sms.recent_body")

@@ -9,8 +9,13 @@ import pytest
 from process import Process, give, new_folder, tool, wait_for, write
 
 SOURCE = Path(os.environ.get("SMSHOOK_SRC", Path(__file__).parents[2]))
-SANITIZERS = [n for n in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
-                          "LSAN_OPTIONS") if n in os.environ]
+SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS")
+
+
+def environment(directive):
+    """Apache's programs get the options of the sanitizers, and no more."""
+    return "".join(f'{directive} {n} "{os.environ[n]}"\n'
+                   for n in SANITIZERS if n in os.environ)
 
 
 def free_port():
@@ -117,6 +122,7 @@ class Apache(Server):
     extra = []
     shipped_name = None
     more = ""
+    set_environment = "SetEnv"
 
     def module_folder(self):
         for folder in ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules",
@@ -156,6 +162,7 @@ RequestReadTimeout header=20-40,minrate=500 body=10,minrate=500
 </Directory>
 LogFormat "%h %l %u %t \\"%r\\" %>s %O \\"%{{Referer}}i\\"" combined
 {self.more.format(d=d)}
+{environment(self.set_environment)}
 <VirtualHost *>
 	CustomLog {d}/access.log combined env=!smshook
 	Include {d}/smshook.conf
@@ -189,8 +196,8 @@ class ApacheFcgid(Apache):
     extra = ["fcgid"]
     shipped_name = "apache/smshook-fcgid.conf"
     more = ("AddHandler fcgid-script .fcgi\nFcgidIPCDir {d}/fcgid\n"
-            "FcgidProcessTableFile {d}/fcgid_shm\n"
-            + "".join(f"FcgidInitialEnv {n} {os.environ[n]}\n" for n in SANITIZERS))
+            "FcgidProcessTableFile {d}/fcgid_shm\n")
+    set_environment = "FcgidInitialEnv"
 
     def paths(self):
         return self.program_paths()
@@ -201,8 +208,7 @@ class ApacheCgid(Apache):
     extra = ["cgid", "fcgid"]
     shipped_name = "apache/smshook-cgi.conf"
     more = ("AddHandler fcgid-script .fcgi\nScriptSock {d}/cgisock\n"
-            "FcgidIPCDir {d}/fcgid\nFcgidProcessTableFile {d}/fcgid_shm\n"
-            + "".join(f"PassEnv {n}\n" for n in SANITIZERS))
+            "FcgidIPCDir {d}/fcgid\nFcgidProcessTableFile {d}/fcgid_shm\n")
 
     def paths(self):
         return self.program_paths()

@@ -13,9 +13,9 @@ import process
 import receiver as rx
 from drivers import Fcgi, get, post
 from load import Kept, Load, at_once, delivery, sms
+from postgres import INGEST_LOCK
 from process import tool, wait_for, write
 
-LOCK = 32489964762525547  # of sms.ingest
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def in_one_batch(receiver, database, token, bodies):
     """Posts all bodies while a first event holds the writer up; their answers."""
     driver = Fcgi(receiver.address())
     with database.postgres.connect(database.name) as c:
-        c.execute("select pg_advisory_lock(%s)", [LOCK])
+        c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
         plug = threading.Thread(target=lambda: driver.send(post(token, sms("plug"))))
         plug.start()
         wait_for("the first commit", lambda: database.value(

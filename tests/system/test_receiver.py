@@ -15,11 +15,11 @@ import receiver as rx
 from cases import DELIVERY, encode
 from drivers import Cgi, Fcgi, Http, Request, cgi_variables, get, parse_cgi, post
 from load import Kept, Load, at_once, sms
+from postgres import INGEST_LOCK
 from process import run, wait_for, write
 from servers import free_port
 
 BODY = encode(DELIVERY)
-LOCK = 32489964762525547  # of sms.ingest
 PATIENT = {"server": "request_timeout = 60s\nthreads = 8", "database": "timeout = 50s"}
 
 
@@ -45,7 +45,7 @@ class Held:
         self.connection = database.postgres.connect(database.name)
 
     def __enter__(self):
-        self.connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        self.connection.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
         return self
 
     def __exit__(self, *_):

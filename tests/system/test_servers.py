@@ -1,8 +1,11 @@
 """The shipped files of the web servers, beyond the list of cases."""
 import json
 import shutil
+import signal
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,7 +13,7 @@ import receiver as rx
 from cases import DELIVERY, SERVERS, encode
 from drivers import Http, Request, get, post
 from load import sms
-from process import wait_for, write
+from process import new_folder, wait_for, write
 from servers import ApacheCgid, shipped
 
 BODY = encode(DELIVERY)
@@ -92,7 +95,8 @@ def test_receiver_goes_and_comes_back(site, start):
         http = Http(server.port)
         assert http.send(post(token, sms(name + "1"))).status == 200
         assert r.stop() == 0
-        assert http.send(post(token, sms(name + "2"))).status in (502, 503)
+        for i in range(5):
+            assert http.send(post(token, sms(f"{name} {i}"))).status in (502, 503)
         r = start(site.text, socket=r.socket)
         again = post(token, sms(name + "3"))
         if name == "lighttpd":  # at its clock's next second
@@ -116,6 +120,49 @@ def test_kept_connections_survive_a_restart(site, start):
         assert http.send(post(token, sms(f"b{i}"))).status == 200
     nginx.stop()
     assert len(site.database.events()) == 10
+
+
+def test_nginx_sends_again_what_a_dead_receiver_had(site, start):
+    """The receiver behind a kept connection dies with a request in hand; the
+    other one on the same listener gets it."""
+    site.database.empty()
+    token = site.tokens["main"][0]
+    listener, path = listening(site.top)
+    first = start(site.text, socket=path, stdin=listener)
+    nginx = site.start_server("nginx", path)
+    http = Http(nginx.port)
+    kept = kept_connections(nginx, http, token)
+    first.process.send(signal.SIGSTOP)
+    start(site.text, socket=path, stdin=listener)
+    answers = []
+    threads = [threading.Thread(target=lambda i=i: answers.append(
+        http.send(post(token, sms(f"in hand {i}"))))) for i in range(kept)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    first.process.kill()
+    for thread in threads:
+        thread.join()
+    listener.close()
+    assert [a.status for a in answers] == [200] * kept
+
+
+def listening(top):
+    """A listening socket and its path."""
+    path = new_folder(top, "l") / "s"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(512)
+    return listener, path
+
+
+def kept_connections(nginx, http, token, n=4):
+    """Makes nginx hold some connections to the receiver."""
+    with ThreadPoolExecutor(n) as pool:
+        answers = list(pool.map(http.send, [post(token, sms(f"kept {i}")) for i in range(n)]))
+    assert [a.status for a in answers] == [200] * n
+    return n
 
 
 def test_killed_receiver_under_nginx(site, start):

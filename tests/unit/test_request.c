@@ -14,7 +14,7 @@ environment(void **state)
 {
 	struct request req;
 	(void)state;
-	request_init(&req, basic_env, 4000, 100);
+	request_init(&req, basic_env, INT64_MAX, 100);
 	assert_text(req.method, "POST");
 	assert_text(req.path, "/tok");
 	assert_text(req.content_type, "application/json");
@@ -34,7 +34,7 @@ uri_when_no_path(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		char *env[] = {V cases[i][0], NULL};
 		struct request req;
-		request_init(&req, env, 4000, 100);
+		request_init(&req, env, INT64_MAX, 100);
 		assert_text(req.path, cases[i][1]);
 	}
 }
@@ -57,7 +57,7 @@ content_lengths(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		char *env[] = {V cases[i].pair, NULL};
 		struct request req;
-		request_init(&req, env, 4000, 100);
+		request_init(&req, env, INT64_MAX, 100);
 		if (req.body_err != cases[i].err)
 			fail_msg("%s", cases[i].pair);
 	}
@@ -68,7 +68,7 @@ bodies(void **state)
 {
 	struct request req;
 	(void)state;
-	request_init(&req, basic_env, 4000, 100);
+	request_init(&req, basic_env, INT64_MAX, 100);
 	request_set_body(&req, TEXT("12345"), 100);
 	assert_int_equal(req.body_err, ERR_OK);
 	request_set_body(&req, TEXT("1234567"), 100);
@@ -77,7 +77,7 @@ bodies(void **state)
 	request_set_body(&req, TEXT("1234"), 100);
 	assert_int_equal(req.body_err, ERR_BODY_CUT);
 	char *env[] = {V "REQUEST_METHOD=POST", NULL};
-	request_init(&req, env, 4000, 3);
+	request_init(&req, env, INT64_MAX, 3);
 	request_set_body(&req, TEXT("1234"), 3);
 	assert_int_equal(req.body_err, ERR_TOO_LARGE);
 }
@@ -88,7 +88,7 @@ every_place(void **state)
 	struct request req;
 	struct credentials c;
 	(void)state;
-	request_init(&req, basic_env, 4000, 100);
+	request_init(&req, basic_env, INT64_MAX, 100);
 	credentials_read(&c, &req);
 	assert_text(c.candidates[0], "tok");
 	assert_text(c.candidates[1], "q-t");
@@ -96,7 +96,7 @@ every_place(void **state)
 	assert_text(c.candidates[3], "pa:ss");
 	assert_text(c.candidates[4], "hdr");
 	char *env[] = {V "HTTP_AUTHORIZATION=bearer  abc", V "PATH_INFO=/%41b", NULL};
-	request_init(&req, env, 4000, 100);
+	request_init(&req, env, INT64_MAX, 100);
 	credentials_read(&c, &req);
 	assert_text(c.candidates[0], "Ab");
 	assert_text(c.candidates[1], NULL);

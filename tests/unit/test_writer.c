@@ -141,8 +141,9 @@ patience(void **state)
 	struct submission taken, queued;
 	(void)state;
 	set_gate(true);
-	begin(&taken, 1);
+	begin(&taken, 400);
 	wait_inside();
+	usleep(500000);
 	begin(&queued, 1);
 	pthread_join(queued.thread, NULL);
 	assert_int_equal(queued.result, ERR_BUSY);

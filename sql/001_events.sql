@@ -229,23 +229,24 @@ create function sms.ingest(
 	reason       text[],
 	content_type text[],
 	remote_addr  text[],
-	notify       boolean
+	notify       boolean,
+	patience     int default 1500 -- ms
 ) returns table (n bigint, id bigint, duplicate_of bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- Plans are made once a session, when tables may be empty, and must stay good
 -- when they are large: by index, always.
 set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
--- The receiver does not wait longer: it must not find later that an event which
--- it has refused is stored, nor leave a session behind for each that it gave up.
-set lock_timeout = '1500ms' as $$
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	ids bigint[];
 begin
 	-- A SET clause of the function would end before the commit.
 	perform set_config('synchronous_commit', 'on', true);
+	-- The receiver does not wait longer: an event that it has refused must not
+	-- be stored later, nor a session be left behind for each.
+	perform set_config('lock_timeout', greatest(patience, 1)::text, true);
 	perform pg_advisory_xact_lock(32489964762525547); -- 'smshook' in ASCII
 
 	insert into sms.rejected (received_at, source, remote_addr, http_status,
@@ -390,7 +391,7 @@ $$;
 comment on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], text[], text[], text[], text[], int[], text[], text[], text[],
 	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
-	text[], boolean) is
+	text[], boolean, int) is
 	'Stores a batch of webhooks: one array a column, one element an event. '
 	'Returns n (from 1), the id (null for a rejected body) and duplicate_of. '
 	'Used by the receiver alone; schema version 1.';

@@ -21,7 +21,7 @@ grant usage on schema sms to smshook_writer;
 grant execute on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], text[], text[], text[], text[], int[], text[], text[], text[],
 	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
-	text[], boolean) to smshook_writer;
+	text[], boolean, int) to smshook_writer;
 
 -- Applications that read.
 grant usage on schema sms to smshook_reader;

@@ -38,8 +38,8 @@ struct word {
 	long value;
 };
 static const struct word plain[] = {{"", 1}, {NULL, 0}}, octal[] = {{"", 1}, {NULL, 0}},
-			 sizes[] = {{"", 1}, {"B", 1}, {"KiB", 1024},
-			     {"MiB", 1024 * 1024}, {NULL, 0}},
+			 sizes[] = {{"", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024},
+			     {NULL, 0}},
 			 times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}},
 			 switches[] = {{"off", 0}, {"on", 1}, {NULL, 0}},
 			 levels[] = {{"debug", LOG_LEVEL_DEBUG}, {"info", LOG_LEVEL_INFO},
@@ -162,6 +162,14 @@ read_word(struct reader *r, const struct key *k, void *to, const char *value)
 }
 
 static bool
+is_printable(const char *s)
+{
+	while (isprint((unsigned char)*s))
+		s++;
+	return *s == '\0';
+}
+
+static bool
 read_string(struct reader *r, const struct key *k, void *to, const char *value)
 {
 	char **s = to, *joined;
@@ -170,9 +178,8 @@ read_string(struct reader *r, const struct key *k, void *to, const char *value)
 		return no_memory(r);
 	free(*s);
 	*s = joined;
-	for (const char *p = joined; *p; p++)
-		if (!isprint((unsigned char)*p))
-			return fail(r, "%s must be plain ASCII", k->name);
+	if (!is_printable(joined))
+		return fail(r, "%s must be plain ASCII", k->name);
 	/* a URI may hold a password without the word */
 	r->has_secret = r->has_secret || strstr(joined, "password") ||
 			(strstr(joined, "://") && strchr(joined, '@'));
@@ -286,15 +293,11 @@ source(struct reader *r, const char *section)
 	struct conf *c = r->conf;
 	const char *name = section + strlen(SOURCE);
 	name += strspn(name, " \t");
-	if (!*name || strlen(name) > 64) {
-		fail(r, "[%s]: a source needs a name, as in [source shop]", section);
+	if (!*name || strlen(name) > 64 || !is_printable(name)) {
+		fail(r, "[%s]: a source needs a name in plain ASCII, as in [source shop]",
+		    section);
 		return NULL;
 	}
-	for (const char *p = name; *p; p++)
-		if (!isprint((unsigned char)*p)) {
-			fail(r, "[%s]: a source's name must be plain ASCII", section);
-			return NULL;
-		}
 	for (size_t i = 0; i < c->n_sources; i++)
 		if (strcmp(c->sources[i].name, name) == 0)
 			return &c->sources[i];
@@ -411,6 +414,9 @@ conf_load(struct conf *c, const char *path)
 		path = SYSCONFDIR "/smshook/smshook.conf";
 
 	struct reader r = {.conf = c, .path = path};
+	c->path = strdup(path);
+	if (!c->path)
+		return ERR_MEMORY;
 	r.file = fopen(path, "re");
 	if (!r.file) {
 		fail(&r, "%s", strerror(errno));
@@ -443,6 +449,7 @@ conf_free(struct conf *c)
 	}
 	free(c->sources);
 	free(c->conninfo);
+	free(c->path);
 	*c = (struct conf){0};
 }
 

@@ -21,6 +21,7 @@ struct conf_source {
 };
 
 struct conf {
+	char *path; /* of the file */
 	long threads;
 	long socket_mode;
 	long max_body;           /* bytes */

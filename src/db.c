@@ -2,18 +2,19 @@
 
 #include "clock.h"
 #include "columns.h"
-#include "log.h"
 
+#include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BOOL_OID = 16, N_PARAMS = N_COLUMNS + 1 };
+enum { BOOL_OID = 16, INT4_OID = 23, N_PARAMS = N_COLUMNS + 2, ANSWER_MS = 100 };
 
 static const char ingest_sql[] =
     "select id, duplicate_of from sms.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-    "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) "
+    "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, "
+    "$26) "
     "order by n";
 
 struct db {
@@ -55,11 +56,14 @@ db_open(struct db **db_r, const char *conninfo)
 	if (!db)
 		return ERR_MEMORY;
 	db->conninfo = conninfo;
-	/* libpq's own message would quote it, with the password. */
-	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	/* libpq's message may quote the password, but for an unknown name. */
+	char *message = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &message);
 	if (!options) {
-		log_error("[database] conninfo cannot be read: see the manual of libpq, "
-			  "\"Connection Strings\"");
+		bool is_safe =
+		    message && strncmp(message, "invalid connection option", 25) == 0;
+		set_reason(db, is_safe ? message : "neither name=value pairs nor a URI");
+		PQfreemem(message);
 		return ERR_CONFIG;
 	}
 	PQconninfoFree(options);
@@ -274,6 +278,8 @@ db_ingest(
 	const char *values[N_PARAMS];
 	int lengths[N_PARAMS], formats[N_PARAMS];
 	char notify_byte = notify;
+	/* the server gives up first, so that its no arrives */
+	uint32_t patience = htonl((uint32_t)clock_left(deadline - ANSWER_MS));
 	PGresult *result = NULL;
 
 	if (!columns_fill(&db->columns, events, n))
@@ -287,6 +293,10 @@ db_ingest(
 	types[N_COLUMNS] = BOOL_OID;
 	values[N_COLUMNS] = &notify_byte;
 	lengths[N_COLUMNS] = formats[N_COLUMNS] = 1;
+	types[N_COLUMNS + 1] = INT4_OID;
+	values[N_COLUMNS + 1] = (const char *)&patience;
+	lengths[N_COLUMNS + 1] = sizeof patience;
+	formats[N_COLUMNS + 1] = 1;
 
 	enum err e = ERR_OK;
 	if (!PQsendQueryParams(

@@ -16,7 +16,7 @@
 struct db;
 
 /* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY;
- * ERR_CONFIG, logged: no conninfo by libpq's grammar. */
+ * ERR_CONFIG, with db_reason(): no conninfo by libpq's grammar. */
 enum err db_open(struct db **db_r, const char *conninfo) MUST_USE;
 void db_close(struct db **db);
 

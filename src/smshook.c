@@ -86,10 +86,6 @@ value_of(struct session *s, const char *what, const char *sql, const char *param
 static bool
 connect_db(struct session *s)
 {
-	if (db_open(&s->db, s->conf.conninfo)) {
-		bad(s, "out of memory");
-		return false;
-	}
 	if (db_connect(s->db, clock_ms() + CONNECT_MS)) {
 		bad(s, "database: %s; mend [database] conninfo, or start the server",
 		    db_reason(s->db));
@@ -373,7 +369,10 @@ run(const char *conf_path, void (*command)(struct session *))
 {
 	struct session s = {0};
 	int status = EX_CONFIG;
-	if (!conf_load(&s.conf, conf_path)) {
+	enum err e = conf_load(&s.conf, conf_path);
+	if (!e && db_open(&s.db, s.conf.conninfo)) {
+		log_error("%s: [database] conninfo: %s", s.conf.path, db_reason(s.db));
+	} else if (!e) {
 		command(&s);
 		status = s.n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 	}

@@ -25,7 +25,10 @@ store_open(struct store **store_r, const struct conf *conf)
 	if (!s)
 		return ERR_MEMORY;
 	s->conf = conf;
-	return db_open(&s->db, conf->conninfo);
+	enum err e = db_open(&s->db, conf->conninfo);
+	if (e == ERR_CONFIG)
+		log_error("%s: [database] conninfo: %s", conf->path, db_reason(s->db));
+	return e;
 }
 
 void
@@ -70,7 +73,7 @@ ingest(
 		if (db_is_connected(s->db))
 			e = db_ingest(s->db, events, n, notify, deadline);
 	} while (clock_left(deadline) > 0 &&
-		 (e == ERR_DB_CONFLICT || (e == ERR_DB_UNKNOWN && !is_again)));
+		 (e == ERR_DB_CONFLICT || (!db_is_connected(s->db) && !is_again)));
 	bool is_down = e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN;
 	if (is_down)
 		s->retry_at = clock_ms() + RETRY_PAUSE_MS;

@@ -8,8 +8,8 @@
 
 struct store;
 
-/* conf must outlive *store_r.  Does not connect.  Errors: ERR_MEMORY,
- * ERR_CONFIG. */
+/* conf must outlive *store_r.  Does not connect.  Errors: ERR_MEMORY;
+ * ERR_CONFIG, logged. */
 enum err store_open(struct store **store_r, const struct conf *conf) MUST_USE;
 void store_close(struct store **store);
 

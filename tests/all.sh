@@ -29,7 +29,7 @@ show_failures() { # LOG FOLDER
 	mapfile -t suites < <(find "$2" -name test-suite.log -newer "$state/test.start" \
 		-exec grep -l '^# \(FAIL\|XPASS\|ERROR\): *[1-9]' {} +)
 	for suite in "${suites[@]}"; do
-		grep -v '^\(ok\|PASS:\|[.sxF]* *\[ *[0-9]*%\]\)' "$suite" | head -n 200
+		grep -v '^\(ok\|PASS:\|SKIP:\|[.sxFE]*\.\.\|$\)' "$suite" | head -n 250
 		say "all of it: $suite"
 	done | sed 's/^/    /'
 	if [ ${#suites[@]} = 0 ]; then tail -n 40 "$1" | sed 's/^/    /'; fi

@@ -23,15 +23,14 @@ install_missing() {
 		fi
 		command=(sudo "${command[@]}")
 	fi
-	printf '\n    missing: %s\n    installing (a minute or two) ...' "${missing[*]#\?}"
+	printf '\n    missing: %s\n    installing them (a minute or two) ...' "${missing[*]#\?}"
 	# In the foreground: sudo may ask for a password, and an interrupted dpkg
 	# would be left half way, so a signal has to wait for it.
 	"${command[@]}" 2>&1 </dev/null 9>&- | log_packages "$log"
 	[ "${PIPESTATUS[0]}" = 0 ] || fail "the installation of packages failed" "$log"
-	sed -n 's/^services left/\n    &/p' "$log"
 }
 
-# A dot for every ten packages; the rest goes to the log.
+# A dot for every ten steps; the rest goes to the log.
 log_packages() {
 	local line n=0
 	while IFS= read -r line; do
@@ -41,6 +40,7 @@ log_packages() {
 			n=$((n + 1))
 			[ $((n % 10)) != 0 ] || printf .
 			;;
+		'services left'*) printf '\n    %s' "$line" ;;
 		esac
 	done
 }
@@ -127,7 +127,7 @@ install_build_packages() {
 
 install_test_packages() {
 	install_build_packages
-	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin \
+	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin wrk \
 		libapache2-mod-fcgid lighttpd pgbouncer spawn-fcgi clang clang-format \
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"

@@ -23,7 +23,7 @@ def install(parent):
     """Copies both programs to where the plain user can run them, with what
     ThreadSanitizer must know about them."""
     folder = new_folder(parent, "bin")
-    known = write(folder / "tsan.supp", Path(__file__).with_name("tsan.supp").read_bytes())
+    known = write(folder / "tsan.supp", Path(__file__).parent.with_name("tsan.supp").read_bytes())
     os.environ["TSAN_OPTIONS"] = os.environ.get("TSAN_OPTIONS", "") + f" suppressions={known}"
     folder.chmod(0o755)
     for name in ("smshook.fcgi", "smshook"):

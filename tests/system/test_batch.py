@@ -9,9 +9,11 @@ import time
 import psycopg
 import pytest
 
+import fcgi_client
 import process
 import receiver as rx
-from drivers import Fcgi, get, post
+from drivers import Fcgi, cgi_variables, get, parse_cgi, post
+from fcgi_client import Connection
 from load import Kept, Load, at_once, delivery, sms
 from postgres import INGEST_LOCK
 from process import tool, wait_for, write
@@ -37,21 +39,39 @@ def metric(receiver, name):
     return int(re.search(rf"^{re.escape(name)} (\d+)$", text, re.M).group(1))
 
 
+def cpu_time(pid):
+    """User and system time of all its threads, in clock ticks."""
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def is_at_rest(pid):
+    """It has read all that it was sent, and waits."""
+    before = cpu_time(pid)
+    time.sleep(0.3)
+    return cpu_time(pid) == before
+
+
+def hand_in(receiver, token, body):
+    """A request that is sent; its answer is read later."""
+    c = Connection(receiver.address(), 60)
+    c.send(fcgi_client.request(cgi_variables(post(token, body)), body))
+    return c
+
+
 def in_one_batch(receiver, database, token, bodies):
-    """Posts all bodies while a first event holds the writer up; their answers."""
-    driver = Fcgi(receiver.address())
+    """Posts all bodies while a first event holds the writer up: their answers,
+    and the number of commits that they took."""
     with database.postgres.connect(database.name) as c:
         c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
-        plug = threading.Thread(target=lambda: driver.send(post(token, sms("plug"))))
-        plug.start()
+        plug = hand_in(receiver, token, sms("plug"))
         wait_for("the first commit", lambda: database.value(
             "select count(*) from pg_locks where locktype = 'advisory' and not granted"))
         before = metric(receiver, "smshook_commits_total")
-        timer = threading.Timer(1.5, lambda: c.execute("select pg_advisory_unlock_all()"))
-        timer.start()
-        answers = at_once(driver.send, [post(token, b) for b in bodies])
-        timer.join()
-        plug.join()
+        waiting = [hand_in(receiver, token, body) for body in bodies]
+        wait_for("the receiver", lambda: is_at_rest(receiver.process.pid))
+    answers = [parse_cgi(w.answer()) for w in waiting]
+    assert parse_cgi(plug.answer()).status == 200
     return answers, metric(receiver, "smshook_commits_total") - before - 1
 
 

@@ -80,8 +80,7 @@ def test_check_failures(database, postgres, smshook):
             (postgres.conninfo(database.name, "locked"), "password"),
             (postgres.conninfo(database.name, "stranger"), "permission", "smshook_writer"),
             ("host=/nowhere dbname=x", "conninfo"),
-            ("host=127.0.0.1 port=1 dbname=x", "conninfo"),
-            ("hots=x", "hots")):
+            ("host=127.0.0.1 port=1 dbname=x", "conninfo")):
         done = smshook("check", conninfo)
         assert done.returncode == 1, done.text
         assert "FAIL" in done.text

@@ -296,6 +296,17 @@ def test_bad_configuration(program, text_, line, word, programs, top):
     assert "0123456789abc" not in said
 
 
+def test_conninfo_that_cannot_be_read(programs, top):
+    text = "[database]\nconninfo = hots=x password=secret-word\n" + GOOD
+    code, said = refused_to_start(programs, top, text, "-s", "/nowhere/s")
+    assert code == 78
+    assert "hots" in said and "secret-word" not in said
+    done = run([programs / "smshook", "-c", rx.write_config(top, text), "check"])
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode in (1, 78)
+    assert "hots" in said and "secret-word" not in said and "memory" not in said
+
+
 def test_configuration_that_others_may_read(programs, top, text):
     config = rx.write_config(top, text(), 0o644)
     done = run([programs / "smshook.fcgi", "-c", config, "-s", "/nowhere/s"])

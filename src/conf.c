@@ -126,6 +126,16 @@ no_memory(struct reader *r)
 	return false;
 }
 
+/* The array with room for one more than n; NULL, and the old one stays. */
+static void *
+one_more(struct reader *r, void *array, size_t n, size_t size)
+{
+	void *grown = realloc(array, (n + 1) * size);
+	if (!grown)
+		no_memory(r);
+	return grown;
+}
+
 /* -------------------------------------------------------------- values */
 
 /* A whole number and one of the key's units. */
@@ -232,16 +242,12 @@ add_token(struct reader *r, struct conf_source *s, const char *token)
 		    "%s:%d: [source %s] token: shorter than 16 characters, someone may "
 		    "guess it; make one with: openssl rand -hex 16",
 		    r->path, r->line, s->name);
-	char **grown = realloc(s->tokens, (s->n_tokens + 1) * sizeof *grown);
-	char *copy = strdup(token);
-	if (grown)
-		s->tokens = grown;
-	if (!grown || !copy) {
-		free(copy);
-		return no_memory(r);
-	}
-	s->tokens[s->n_tokens++] = copy;
-	return true;
+	char **tokens = one_more(r, s->tokens, s->n_tokens, sizeof *tokens);
+	if (!tokens)
+		return false;
+	s->tokens = tokens;
+	tokens[s->n_tokens] = strdup(token);
+	return tokens[s->n_tokens] ? ++s->n_tokens : no_memory(r);
 }
 
 static bool
@@ -301,18 +307,17 @@ source(struct reader *r, const char *section)
 	for (size_t i = 0; i < c->n_sources; i++)
 		if (strcmp(c->sources[i].name, name) == 0)
 			return &c->sources[i];
-	struct conf_source *grown =
-	    realloc(c->sources, (c->n_sources + 1) * sizeof *grown);
-	char *copy = strdup(name);
-	if (grown)
-		c->sources = grown;
-	if (!grown || !copy) {
-		free(copy);
+	struct conf_source *sources =
+	    one_more(r, c->sources, c->n_sources, sizeof *sources);
+	if (!sources)
+		return NULL;
+	c->sources = sources;
+	sources[c->n_sources] = (struct conf_source){.name = strdup(name)};
+	if (!sources[c->n_sources].name) {
 		no_memory(r);
 		return NULL;
 	}
-	grown[c->n_sources] = (struct conf_source){.name = copy};
-	return &grown[c->n_sources++];
+	return &sources[c->n_sources++];
 }
 
 static bool

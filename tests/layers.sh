@@ -70,8 +70,8 @@ long=$(awk '
 	/^\}/ && start { if (FNR - start > 80) print FILENAME ":" start; start = 0 }
 	' src/*.c cgi/*.c)
 report "$long" "no function is longer than 80 lines"
-report "$(wc -l src/*.[ch] cgi/*.[ch] | awk '$2 != "total" && $1 > 450 { print $2 ": " $1 }')" \
-	"no file is longer than 450 lines"
+report "$(wc -l src/*.[ch] cgi/*.[ch] | awk '$2 != "total" && $1 > 480 { print $2 ": " $1 }')" \
+	"no file is longer than 480 lines"
 undocumented=$(sed -n 's/^    {\(SOURCE\|"[a-z]*"\), "\([a-z_]*\)".*/\2/p' src/conf.c |
 	while read -r key; do grep -q "^\.It Cm $key" man/smshook.conf.5 || echo "$key"; done)
 report "$undocumented" "every key of the configuration is in smshook.conf(5)"

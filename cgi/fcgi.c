@@ -224,8 +224,10 @@ dispatch(struct fcgi *f, struct worker *w, int fd)
 		serve_connection(f, fd);
 }
 
-/* Events until the stop, and what still comes shortly after it.  From then on
- * the wake-up is always ready, so that waiting is a nap. */
+/* Events until the stop, one at a time, for the next one is better off with
+ * another worker; and what still comes shortly after the stop.  From then on the
+ * wake-up is always ready: it needs a place beside an event, and waiting is a
+ * nap. */
 static void *
 work(void *arg)
 {
@@ -235,7 +237,7 @@ work(void *arg)
 	int64_t last = 0, stopped_at = 0;
 	while (!stopped_at ||
 	       (clock_ms() < stopped_at + LATEST_MS && clock_ms() < last + IDLE_MS)) {
-		int n = epoll_wait(f->epoll_fd, events, 2, -1);
+		int n = epoll_wait(f->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
 		for (int i = 0; i < n; i++)
 			if (events[i].data.fd != f->wake_fd) {

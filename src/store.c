@@ -60,7 +60,7 @@ ingest(
 {
 	enum err e = ERR_DB_DOWN;
 	bool is_again = false;
-	if (!db_is_connected(s->db) && clock_ms() < s->retry_at)
+	if (clock_ms() < s->retry_at)
 		return ERR_DB_DOWN;
 	do {
 		if (!db_is_connected(s->db)) {

@@ -27,10 +27,10 @@ sql() {
 	psql -XqAt -v ON_ERROR_STOP=1 "$@"
 }
 
-# A test that waits for a lock for ever fails.
+# A test that waits for ever fails.
 make_template() {
 	sql >/dev/null <<-END
-		alter system set lock_timeout = '60s';
+		alter system set statement_timeout = '300s';
 		select pg_reload_conf();
 		create role smshook_owner login;
 		create database template_smshook;

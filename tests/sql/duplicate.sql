@@ -1,7 +1,7 @@
 -- duplicate_of: the same bytes from the same source within 7 days.
 
 begin;
-select plan(18);
+select plan(19);
 
 -- received_at lies ahead of the clock: what is 7 days behind it is forgotten.
 create function pg_temp.event(digest text, days numeric default 0,
@@ -64,6 +64,14 @@ insert into d select 8, * from t.ingest(
 insert into d select 9, * from t.ingest(pg_temp.event('\x04', 12));
 select is((select duplicate_of from d where batch = 9), pg_temp.id(8, 1),
 	'the latest of a batch counts for the 7 days');
+
+-- A spool is read when later ones are stored already.
+insert into d select 10, * from t.ingest(pg_temp.event('\x05', 6));
+insert into d select 11, * from t.ingest(pg_temp.event('\x05', 0));
+insert into d select 12, * from t.ingest(pg_temp.event('\x05', 12));
+select is((select array_agg(duplicate_of order by batch) from d where batch in (10, 11, 12)),
+	array[null, pg_temp.id(10, 1), pg_temp.id(10, 1)],
+	'an older one does not shorten the 7 days');
 
 create temp table again on commit drop as
 select * from t.ingest('[{"digest": "\\x06", "source": "dup"},

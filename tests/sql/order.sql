@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(18);
+select plan(21);
 
 select dblink_connect('one', t.conninfo());
 select dblink_connect('two', t.conninfo());
@@ -112,6 +112,11 @@ select dblink_exec('two', 'set lock_timeout = 1000');
 select is((select count(*)::int from dblink('two', 'select id from sms.event') as d(id bigint)),
 	(select count(*)::int from sms.event), 'readers do not wait');
 select dblink_exec('two', 'set lock_timeout = 0');
+select throws_ok(format($$ select sms.ingest('{}', '{}', '{}', '{}', '{}', '{}',
+	'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+	'{}', '{}', '{}', '{}', '{}', false, %L) $$, patience), '55P03', null,
+	'a call waits no longer than it is told, in ms: ' || coalesce(patience, 'null'))
+from unnest(array['1', '0', null]) patience;
 select dblink_exec('one', 'rollback');
 
 select is((select count(*)::int from t.ingest('[{"http_status": 400, "reason": "x"}]')), 1,

@@ -1,6 +1,7 @@
 """The receiver as a process: sockets, stop, configuration, a database that goes."""
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -169,6 +170,32 @@ def test_half_sent_requests_are_given_up(sent, start, text, token, database):
         c.close()
     assert Fcgi(r.address()).send(post(token, BODY)).status in (200, 503)
     assert len(database.events()) <= 1
+
+
+def all_stopped(pid):
+    """Whether every thread has heard SIGSTOP."""
+    return all(open(f"/proc/{pid}/task/{t}/stat").read().rpartition(")")[2].split()[0] == "T"
+               for t in os.listdir(f"/proc/{pid}/task"))
+
+
+def test_stalled_request_delays_no_other(start, text, token):
+    """Two requests come at the same moment, and one of them stalls: no worker
+    takes both and has the second wait for the first."""
+    r = start(text(server="threads = 8\nrequest_timeout = 20s"))
+    stalled, whole = Kept(r.address()), Kept(r.address())
+    for i, kept in enumerate((stalled, whole)):
+        assert kept.send(post(token, sms(f"{i}"))).status == 200
+    r.process.send(signal.SIGSTOP)
+    wait_for("the stop", lambda: all_stopped(r.process.pid))
+    stalled.connection.send(fcgi_client.begin())
+    request = post(token, sms("whole"))
+    whole.connection.send(fcgi_client.request(cgi_variables(request), request.body))
+    r.process.send(signal.SIGCONT)
+    assert parse_cgi(whole.connection.answer()).status == 200
+    readable, _, _ = select.select([stalled.connection.socket], [], [], 0)
+    assert not readable, "the stalled one was given up first"
+    stalled.close()
+    whole.close()
 
 
 def test_half_sent_body_is_not_kept(start, text, token, database):

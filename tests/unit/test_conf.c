@@ -112,6 +112,13 @@ refuses(void **state)
 	    {"[source a]\ntimezone = ../etc\n", 2, "IANA name"},
 	    {"[source a]\ntoken = has space\n", 2, "only letters"},
 	    {"[source a]\ntoken =\n", 2, "only letters"},
+	    {"[source a]\ntoken = 0123456789abcdef0123456789abcdef0123456789abcdef"
+	     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n",
+		2, "longer than"},
+	    {"[source a]\ndevice_id = K\xfc"
+	     "che\n",
+		2, "plain ASCII"},
 	    {"[source a]\ntoken = healthz\n", 2, "address of its own"},
 	    {"[source a]\ntoken_file = /nonexistent\n", 2, "No such file"},
 	    {"[source]\ntoken = 0123456789abcdef\n", 2, "needs a name"},
@@ -155,6 +162,14 @@ secrets_are_private(void **state)
 	capture_end(&c);
 	assert_non_null(strstr(c.text, "chmod o="));
 	assert_null(strstr(c.text, "0123456789abcdef"));
+
+	write_file(path, "[database]\nconninfo = postgresql://u:s3cret@h/d\n", 0644);
+	conf_free(&conf);
+	capture_begin(&c);
+	assert_int_equal(conf_load(&conf, path), ERR_CONFIG);
+	capture_end(&c);
+	assert_non_null(strstr(c.text, "chmod o="));
+	assert_null(strstr(c.text, "s3cret"));
 
 	char text[300];
 	write_file(token_path, "file-token-aaaaaaaa\n", 0644);

@@ -119,6 +119,24 @@ statuses(void **state)
 	assert_text(ev.status, "unknown");
 	assert_int_equal(ev.status_code, EVENT_NO_INT);
 	assert_non_null(ev.note.ptr);
+	static const char *const sevens[] = {
+	    "7", "\"7\"", "7.0", "\" 7 \"", "\"07\"", "7.000"};
+	for (size_t i = 0; i < sizeof sevens / sizeof *sevens; i++) {
+		char json[100];
+		snprintf(json, sizeof json, "{\"sms_id\":1,\"status_id\":%s}", sevens[i]);
+		assert_int_equal(decode_plain(json), ERR_OK);
+		assert_text(ev.status, "delivered");
+		assert_int_equal(ev.status_code, 7);
+	}
+	static const char *const none[] = {
+	    "7.5", "\"seven\"", "\"\\n\"", "7e0", "[7]", "\".0\""};
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+		char json[100];
+		snprintf(json, sizeof json, "{\"sms_id\":1,\"status_id\":%s}", none[i]);
+		assert_int_equal(decode_plain(json), ERR_OK);
+		assert_text(ev.status, "unknown");
+		assert_int_equal(ev.status_code, EVENT_NO_INT);
+	}
 	assert_int_equal(decode_plain("{\"event\":\"delivery_status\",\"message_id\":1,"
 				      "\"status\":\"Delivered\"}"),
 	    ERR_OK);
@@ -251,6 +269,14 @@ times(void **state)
 	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":\"UTC\"}", NULL, 1768473000},
 	    {"{\"date\":\"2026-01-15 10:30:00\"}", "America/New_York", 1768473000},
 	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":\"no; zone\"}", NULL, 0},
+	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":null}", "America/New_York",
+		1768473000},
+	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":\"\"}", "America/New_York",
+		1768473000},
+	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":\"Etc/GMT-2\"}", "Etc/GMT-2",
+		1768473000},
+	    {"{\"date\":\"2026-01-15 10:30:00\",\"timezone\":\"UTC+3\"}", NULL, 0},
+	    {"{\"date\":null}", NULL, 0},
 	    {"{}", NULL, 0},
 	    {"\"soon\"", NULL, 0},
 	    {"[1]", NULL, 0},
@@ -271,6 +297,20 @@ times(void **state)
 		assert_int_equal(ev.occurred_at / 1000000, cases[i].seconds);
 		assert_text(ev.zone, cases[i].zone);
 	}
+}
+
+/* The first of several members that tells something is taken. */
+static void
+first_that_tells(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	    decode_plain("{\"address\":\"+1\",\"date_sent\":{\"date\":null},"
+			 "\"date\":\"2026-01-15T10:30:00Z\",\"channel_id\":\"\","
+			 "\"sim\":1}"),
+	    ERR_OK);
+	assert_int_equal(ev.occurred_at, 1768473000000000);
+	assert_text(ev.channel, "1");
 }
 
 static void
@@ -334,6 +374,7 @@ main(void)
 	    cmocka_unit_test_teardown(values, forget),
 	    cmocka_unit_test_teardown(phones, forget),
 	    cmocka_unit_test_teardown(times, forget),
+	    cmocka_unit_test_teardown(first_that_tells, forget),
 	    cmocka_unit_test_teardown(defaults, forget),
 	    cmocka_unit_test_teardown(byte_order_mark, forget),
 	    cmocka_unit_test_teardown(much_escaped, forget),

@@ -49,6 +49,8 @@ refuses(void **state)
 		struct json_report r;
 		if (scan(bad[i].json, strlen(bad[i].json), copy, &r))
 			fail_msg("taken: %s", bad[i].json);
+		/* it is put into a JSON string as it is */
+		assert_null(strpbrk(r.fault, "\"\\"));
 		if (r.at != bad[i].at)
 			fail_msg(
 			    "%s: fault at %zu, not %zu", bad[i].json, bad[i].at, r.at);

@@ -32,7 +32,7 @@ uri_when_no_path(void **state)
 	    {"REQUEST_URI=", ""}};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char *env[] = {V cases[i][0], NULL};
+		char *env[] = {V cases[i][0], V "PATH_INFO=", NULL};
 		struct request req;
 		request_init(&req, env, INT64_MAX, 100);
 		assert_text(req.path, cases[i][1]);

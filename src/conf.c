@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_TOKEN = 200 }; /* what requests may carry, by credentials.h */
+enum { MAX_TOKEN = 128 }; /* what requests may carry, by credentials.h */
 
 /* A reading under way. */
 struct reader {

@@ -350,13 +350,9 @@ fill(struct decoder *d, const struct dialect *dialect)
 	for (size_t i = 0; i < dialect->n_fields; i++) {
 		const struct field *f = &dialect->fields[i];
 		bool *filled = &is_filled[f->column / sizeof(void *)];
-		bool is_there = f->put == put_body ? d->values[f->member].ptr != NULL
-						   : has(d, f->member);
-		if (!is_there || *filled)
-			continue;
-		*filled = true;
-		f->put(
-		    d, (struct text *)((char *)d->ev + f->column), d->values[f->member]);
+		struct text *column = (struct text *)((char *)d->ev + f->column);
+		if (d->values[f->member].ptr && !*filled)
+			*filled = f->put(d, column, d->values[f->member]);
 	}
 	if (dialect->kind)
 		d->ev->kind = text_of(dialect->kind);

@@ -14,7 +14,7 @@ dir=
 
 skip() {
 	echo "1..0 # SKIP $*"
-	exit 77
+	exit 0
 }
 
 clean() {

@@ -16,7 +16,7 @@ python=${PYTHON:-/usr/bin/python3}
 
 skip() {
 	echo "1..0 # SKIP $*"
-	exit 77
+	exit 0
 }
 
 "$python" -c 'import psycopg, pytest' 2>/dev/null ||

@@ -53,10 +53,17 @@ set_gate(bool is_shut)
 static void
 wait_inside(void)
 {
+	struct timespec until;
+	bool is_inside;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 30;
 	pthread_mutex_lock(&gate.mutex);
-	while (!gate.is_inside)
-		pthread_cond_wait(&gate.changed, &gate.mutex);
+	while (!gate.is_inside &&
+	       !pthread_cond_timedwait(&gate.changed, &gate.mutex, &until))
+		;
+	is_inside = gate.is_inside;
 	pthread_mutex_unlock(&gate.mutex);
+	assert_true(is_inside);
 }
 
 static struct writer *writer;
@@ -141,9 +148,9 @@ patience(void **state)
 	struct submission taken, queued;
 	(void)state;
 	set_gate(true);
-	begin(&taken, 400);
+	begin(&taken, 2000);
 	wait_inside();
-	usleep(500000);
+	usleep(2100000);
 	begin(&queued, 1);
 	pthread_join(queued.thread, NULL);
 	assert_int_equal(queued.result, ERR_BUSY);

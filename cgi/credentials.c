@@ -3,15 +3,6 @@
 #include <openssl/evp.h>
 #include <strings.h>
 
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* RFC 3986, section 2.1.  Absent when it is longer than a token may be. */
 static struct text
 percent_decode(struct text t, char out[CREDENTIAL_LEN])
@@ -21,11 +12,14 @@ percent_decode(struct text t, char out[CREDENTIAL_LEN])
 		return t;
 	for (size_t i = 0; i < t.len; i++) {
 		bool is_escape = t.ptr[i] == '%' && i + 2 < t.len &&
-				 hex(t.ptr[i + 1]) >= 0 && hex(t.ptr[i + 2]) >= 0;
+				 text_hex(t.ptr[i + 1]) >= 0 &&
+				 text_hex(t.ptr[i + 2]) >= 0;
 		if (n == CREDENTIAL_LEN)
 			return (struct text){0};
-		out[n++] = is_escape ? (char)(hex(t.ptr[i + 1]) * 16 + hex(t.ptr[i + 2]))
-				     : t.ptr[i];
+		out[n++] =
+		    is_escape
+			? (char)(text_hex(t.ptr[i + 1]) * 16 + text_hex(t.ptr[i + 2]))
+			: t.ptr[i];
 		i += is_escape ? 2 : 0;
 	}
 	return (struct text){out, n};

@@ -224,6 +224,16 @@ dispatch(struct fcgi *f, struct worker *w, int fd)
 		serve_connection(f, fd);
 }
 
+/* Whether a worker is done: some time after the stop nothing has come, or it is
+ * time to end whatever comes. */
+static bool
+is_over(int64_t stopped_at, int64_t last_event)
+{
+	int64_t now = clock_ms(),
+		quiet = last_event > stopped_at ? last_event : stopped_at;
+	return stopped_at && (now >= quiet + IDLE_MS || now >= stopped_at + LATEST_MS);
+}
+
 /* Events until the stop, one at a time, for the next one is better off with
  * another worker; and what still comes shortly after the stop.  From then on the
  * wake-up is always ready: it needs a place beside an event, and waiting is a
@@ -234,9 +244,8 @@ work(void *arg)
 	struct worker *w = arg;
 	struct fcgi *f = w->fcgi;
 	struct epoll_event events[2];
-	int64_t last = 0, stopped_at = 0;
-	while (!stopped_at ||
-	       (clock_ms() < stopped_at + LATEST_MS && clock_ms() < last + IDLE_MS)) {
+	int64_t last_event = 0, stopped_at = 0;
+	while (!is_over(stopped_at, last_event)) {
 		int n = epoll_wait(f->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
 		for (int i = 0; i < n; i++)
@@ -245,8 +254,8 @@ work(void *arg)
 				dispatch(f, w, events[i].data.fd);
 			}
 		stopped_at = atomic_load(&f->stopped_at);
-		if (!is_idle || !last)
-			last = clock_ms();
+		if (!is_idle && stopped_at)
+			last_event = clock_ms();
 		else if (stopped_at)
 			usleep(IDLE_STEP_MS * 1000);
 	}

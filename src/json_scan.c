@@ -74,15 +74,6 @@ utf8(struct scan *s)
 	return true;
 }
 
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The code unit of an escape \uXXXX at p, or -1. */
 static long
 code_unit(const char *p, const char *end)
@@ -91,9 +82,9 @@ code_unit(const char *p, const char *end)
 		return -1;
 	long unit = 0;
 	for (int i = 2; i < 6; i++) {
-		if (hex(p[i]) < 0)
+		if (text_hex(p[i]) < 0)
 			return -1;
-		unit = unit * 16 + hex(p[i]);
+		unit = unit * 16 + text_hex(p[i]);
 	}
 	return unit;
 }

@@ -59,21 +59,18 @@ ingest(
     struct store *s, struct event *const *events, size_t n, bool notify, int64_t deadline)
 {
 	enum err e = ERR_DB_DOWN;
-	bool is_again = false;
+	bool is_fresh = false; /* the connection was made here */
 	if (clock_ms() < s->retry_at)
 		return ERR_DB_DOWN;
 	do {
 		if (!db_is_connected(s->db)) {
-			if (is_again)
-				log_debug(
-				    "database: %s; connecting again", db_reason(s->db));
 			e = db_connect(s->db, deadline);
-			is_again = true;
+			is_fresh = true;
 		}
 		if (db_is_connected(s->db))
 			e = db_ingest(s->db, events, n, notify, deadline);
 	} while (clock_left(deadline) > 0 &&
-		 (e == ERR_DB_CONFLICT || (!db_is_connected(s->db) && !is_again)));
+		 (e == ERR_DB_CONFLICT || (!db_is_connected(s->db) && !is_fresh)));
 	bool is_down = e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN;
 	if (is_down)
 		s->retry_at = clock_ms() + RETRY_PAUSE_MS;

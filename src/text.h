@@ -26,4 +26,14 @@ text_is(struct text t, const char *s)
 	return t.ptr && t.len == strlen(s) && memcmp(t.ptr, s, t.len) == 0;
 }
 
+/* Value of a hexadecimal digit, -1 for another character. */
+static inline int
+text_hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 #endif

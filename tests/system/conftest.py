@@ -1,6 +1,5 @@
 """What the tests share: a folder, the programs, PostgreSQL, the web servers."""
 import os
-import shutil
 import signal
 
 import pytest
@@ -13,7 +12,8 @@ from cases import DRIVERS, SOURCES
 from drivers import Cgi, Fcgi, Http
 
 # A terminated run stops what it started, as an interrupted one does.
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, process.interrupt)
 
 
 # --------------------------------------------------------------------- TAP
@@ -57,9 +57,8 @@ def top():
     """A folder for all that the run writes; goes with it."""
     folder = process.new_folder(os.environ.get("TMPDIR"), "smshook")
     folder.chmod(0o755)
-    yield folder
-    if "SMSHOOK_TEST_KEEP" not in os.environ:
-        shutil.rmtree(folder, ignore_errors=True)
+    process.FOLDERS.append(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +126,21 @@ def new_database(postgres, template):
 @pytest.fixture(scope="module")
 def database(new_database):
     return new_database()
+
+
+@pytest.fixture
+def token():
+    return rx.new_token()
+
+
+@pytest.fixture
+def text(database, token):
+    """text(**more) is a configuration for this module's database."""
+    database.empty()
+
+    def make(**more):
+        return rx.config_text(database.writer, {"shop": f"token = {token}"}, **more)
+    return make
 
 
 @pytest.fixture

@@ -123,11 +123,22 @@ class Process:
                 pass
             self.popen.wait()
 
-    @classmethod
-    def kill_all(cls):
-        """What a test that failed has left."""
-        for process in cls.all:
-            process.kill()
+
+FOLDERS = []  # that must not outlive the run
 
 
-atexit.register(Process.kill_all)
+@atexit.register
+def end():
+    """Whatever a test that failed, or was interrupted, has left."""
+    for process in Process.all:
+        process.kill()
+    if "SMSHOOK_TEST_KEEP" not in os.environ:
+        for folder in FOLDERS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def interrupt(_number, _frame):
+    """Once: a second signal would cut off the tidying up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -24,21 +24,6 @@ BODY = encode(DELIVERY)
 PATIENT = {"server": "request_timeout = 60s\nthreads = 8", "database": "timeout = 50s"}
 
 
-@pytest.fixture
-def token():
-    return rx.new_token()
-
-
-@pytest.fixture
-def text(database, token):
-    """text(**more) is a configuration for this module's database."""
-    database.empty()
-
-    def make(**more):
-        return rx.config_text(database.writer, {"shop": f"token = {token}"}, **more)
-    return make
-
-
 class Held:
     """Holds the lock of sms.ingest: what is posted meanwhile waits."""
 

@@ -18,20 +18,6 @@ SOON = 7
 
 
 @pytest.fixture
-def token():
-    return rx.new_token()
-
-
-@pytest.fixture
-def text(database, token):
-    database.empty()
-
-    def make(**more):
-        return rx.config_text(database.writer, {"shop": f"token = {token}"}, **more)
-    return make
-
-
-@pytest.fixture
 def locked(database):
     """Holds the lock of sms.ingest; release() lets it go."""
     with database.postgres.connect(database.name) as c:

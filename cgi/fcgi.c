@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcgiapp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -37,6 +38,7 @@ struct fcgi {
 	int listen_fd, epoll_fd, tick_fd, wake_fd;
 	atomic_int n_running;     /* workers that have not ended */
 	atomic_llong stopped_at;  /* clock_ms() of the stop, 0 before */
+	atomic_llong last_event;  /* clock_ms(), kept from the stop on */
 	atomic_bool is_closed;    /* no more is accepted */
 	atomic_bool wants_accept; /* the listener is not armed until the next tick */
 	size_t n_workers;
@@ -167,9 +169,14 @@ serve_connection(struct fcgi *f, int fd)
 static void
 accept_one(struct fcgi *f, struct worker *w)
 {
+	sigset_t interrupt;
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGUSR2);
 	atomic_store(&w->is_accepting, true);
+	pthread_sigmask(SIG_UNBLOCK, &interrupt, NULL);
 	int fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	int error = errno;
+	pthread_sigmask(SIG_BLOCK, &interrupt, NULL);
 	atomic_store(&w->is_accepting, false);
 	if (fd < 0 && error != EINTR && error != ECONNABORTED && error != EAGAIN) {
 		/* Out of files or memory: not before the next tick. */
@@ -191,6 +198,14 @@ accept_one(struct fcgi *f, struct worker *w)
 		arm(f, EPOLL_CTL_MOD, f->listen_fd);
 }
 
+/* A request waits on it, though no worker has come to it yet. */
+static bool
+is_readable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	return poll(&p, 1, 0) == 1;
+}
+
 /* Each second: closes what was idle for too long, or everything idle when files
  * have run out, and lets accept go on. */
 static void
@@ -203,7 +218,7 @@ tick(struct fcgi *f)
 	int64_t now = clock_ms();
 	for (int fd = 0; fd < MAX_FDS; fd++) {
 		long long until = atomic_load(&f->idle_until[fd]);
-		if (until && (until < now || is_starved) &&
+		if (until && (until < now || is_starved) && !is_readable(fd) &&
 		    atomic_compare_exchange_strong(&f->idle_until[fd], &until, 0))
 			close(fd);
 	}
@@ -224,13 +239,14 @@ dispatch(struct fcgi *f, struct worker *w, int fd)
 		serve_connection(f, fd);
 }
 
-/* Whether a worker is done: some time after the stop nothing has come, or it is
- * time to end whatever comes. */
+/* Whether the workers are done: some time after the stop nothing has come to any
+ * of them, or it is time to end whatever comes. */
 static bool
-is_over(int64_t stopped_at, int64_t last_event)
+is_over(struct fcgi *f, int64_t stopped_at)
 {
-	int64_t now = clock_ms(),
-		quiet = last_event > stopped_at ? last_event : stopped_at;
+	int64_t now = clock_ms(), quiet = atomic_load(&f->last_event);
+	if (quiet < stopped_at)
+		quiet = stopped_at;
 	return stopped_at && (now >= quiet + IDLE_MS || now >= stopped_at + LATEST_MS);
 }
 
@@ -244,19 +260,19 @@ work(void *arg)
 	struct worker *w = arg;
 	struct fcgi *f = w->fcgi;
 	struct epoll_event events[2];
-	int64_t last_event = 0, stopped_at = 0;
-	while (!is_over(stopped_at, last_event)) {
+	int64_t stopped_at = 0;
+	while (!is_over(f, stopped_at)) {
 		int n = epoll_wait(f->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
 		for (int i = 0; i < n; i++)
 			if (events[i].data.fd != f->wake_fd) {
 				is_idle = false;
+				if (stopped_at)
+					atomic_store(&f->last_event, clock_ms());
 				dispatch(f, w, events[i].data.fd);
 			}
 		stopped_at = atomic_load(&f->stopped_at);
-		if (!is_idle && stopped_at)
-			last_event = clock_ms();
-		else if (stopped_at)
+		if (is_idle && stopped_at)
 			usleep(IDLE_STEP_MS * 1000);
 	}
 	atomic_fetch_sub(&f->n_running, 1);
@@ -283,7 +299,7 @@ open_fds(struct fcgi *f)
 	return ERR_OK;
 }
 
-/* Its only use is that accept4() ends. */
+/* Its only use is that accept4() ends; elsewhere it is blocked. */
 static void
 on_interrupt(int signal_number)
 {
@@ -296,7 +312,11 @@ start_workers(struct fcgi *f, size_t n)
 	struct sigaction interrupt = {.sa_handler = on_interrupt};
 	pthread_attr_t attr;
 	int error = 0;
+	sigset_t blocked;
 	sigaction(SIGUSR2, &interrupt, NULL);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	while (!error && f->n_workers < n) {
@@ -322,10 +342,14 @@ fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 	size_t n = (size_t)h->conf->threads;
 	struct fcgi *f = calloc(1, sizeof *f);
 	*fcgi_r = f;
-	if (!f || !(f->workers = calloc(n, sizeof *f->workers)))
+	if (!f)
 		return ERR_MEMORY;
 	f->h = h;
 	f->listen_fd = listen_fd;
+	f->epoll_fd = f->tick_fd = f->wake_fd = -1;
+	f->workers = calloc(n, sizeof *f->workers);
+	if (!f->workers)
+		return ERR_MEMORY;
 	/* libfcgi closes a connection itself when a request is malformed. */
 	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "10", 1);
 	if (FCGX_Init() != 0) {
@@ -367,14 +391,15 @@ fcgi_stop(struct fcgi **fcgi, bool takes_backlog)
 		epoll_ctl(f->epoll_fd, EPOLL_CTL_DEL, f->listen_fd, NULL);
 	}
 	atomic_store(&f->stopped_at, clock_ms());
-	if (write(f->wake_fd, &one, sizeof one) < 0 || !join(f))
+	if (f->n_workers > 0 && (write(f->wake_fd, &one, sizeof one) < 0 || !join(f)))
 		return false;
 	for (int fd = 0; fd < MAX_FDS; fd++)
 		if (atomic_load(&f->idle_until[fd]))
 			close(fd);
-	close(f->epoll_fd);
-	close(f->tick_fd);
-	close(f->wake_fd);
+	int fds[] = {f->epoll_fd, f->tick_fd, f->wake_fd};
+	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 	free(f->workers);
 	free(f);
 	*fcgi = NULL;

@@ -117,7 +117,7 @@ run_fcgi(const char *conf_path, const char *where)
 		log_info("listening on %s, %ld threads", where ? where : "fd 0",
 		    r.conf.threads);
 		/* Connect before the first webhook, and say now what is wrong. */
-		if (writer_submit(r.writer, NULL, clock_ms() + r.conf.timeout_ms))
+		if (writer_submit(r.writer, NULL, clock_ms() + r.conf.request_timeout_ms))
 			log_warn("webhooks are answered 503 until that is mended");
 		wait_for_stop(&signals);
 	}
@@ -125,7 +125,7 @@ run_fcgi(const char *conf_path, const char *where)
 		listener_hide(where);
 	if (!fcgi_stop(&fcgi, is_ours)) {
 		log_warn("stopped, and left a request that did not end");
-		_exit(EXIT_SUCCESS);
+		_exit(e ? EX_OSERR : EXIT_SUCCESS);
 	}
 	if (is_ours)
 		close(listen_fd);

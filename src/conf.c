@@ -280,8 +280,10 @@ read_token_file(struct reader *r, const struct key *k, void *to, const char *val
 		ok =
 		    fail(r, "token_file = %s: everybody may read it; chmod o= it", value);
 	while (ok && fgets(line, sizeof line, f)) {
+		if (!strchr(line, '\n') && !feof(f))
+			ok = fail(r, "token_file = %s: a line is too long", value);
 		line[strcspn(line, " \t\r\n")] = '\0';
-		if (*line && *line != '#')
+		if (ok && *line && *line != '#')
 			ok = add_token(r, s, line);
 	}
 	fclose(f);

@@ -175,7 +175,11 @@ datetime_parse(struct text t, struct datetime *out_r)
 bool
 datetime_is_zone(struct text t)
 {
+	static const char *const counted[] = {
+	    "EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0", "GMT+0", "GMT-0", NULL};
 	bool may_count = t.len > 4 && memcmp(t.ptr, "Etc/", 4) == 0;
+	for (int i = 0; counted[i]; i++)
+		may_count = may_count || text_is(t, counted[i]);
 	for (size_t i = 0; i < t.len; i++) {
 		char c = t.ptr[i];
 		if (!isalpha((unsigned char)c) && !strchr("/_-", c) &&

@@ -1,7 +1,5 @@
 """A database that takes connections and then says nothing, clients that leave,
 and a stop amid all that: nobody waits for long, and nothing refused is kept."""
-import os
-import signal
 import time
 
 import pytest
@@ -184,3 +182,11 @@ def test_body_far_beyond_max_body(site):
     token = site.tokens["main"][0]
     for size in (500_000, 5_000_000):
         assert http.send(post(token, b" " * size)).status == 413
+
+
+def test_start_without_descriptors_fails(programs, top, text):
+    config = rx.write_config(top, text())
+    done = run(["sh", "-c", 'ulimit -n 6; exec "$@"', "sh", programs / "smshook.fcgi",
+                "-c", config, "-s", top / "few"])
+    assert done.returncode == 71
+    assert b"Too many open files" in done.stderr

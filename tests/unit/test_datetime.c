@@ -82,10 +82,27 @@ offsets(void **state)
 	assert_false(datetime_offset(TEXT("+02:00x"), &s));
 }
 
+static void
+zones(void **state)
+{
+	static const char *const good[] = {"Europe/Berlin", "UTC",
+	    "America/Port-au-Prince", "Etc/GMT+3", "EST5EDT", "GMT0", "CEST"};
+	static const char *const bad[] = {
+	    "", "UTC+3", "foo1", "+02:00", "no; zone", "EST5"};
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+		if (!datetime_is_zone(text_of(good[i])))
+			fail_msg("refused: %s", good[i]);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (datetime_is_zone(text_of(bad[i])))
+			fail_msg("taken: %s", bad[i]);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(reads),
-	    cmocka_unit_test(refuses), cmocka_unit_test(offsets)};
+	    cmocka_unit_test(refuses), cmocka_unit_test(offsets),
+	    cmocka_unit_test(zones)};
 	return cmocka_run_group_tests_name("datetime", tests, NULL, NULL);
 }

@@ -7,7 +7,8 @@
 /* Whether a web server started this process as a CGI program. */
 bool cgi_is_called(void);
 
-/* Reads the request, handles it and writes the response. */
+/* Reads the request, handles it and writes the response, after which standard
+ * output is closed. */
 void cgi_serve(struct handler *h);
 
 /* Answers that smshook itself has failed, when there is no handler. */

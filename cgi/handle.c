@@ -5,6 +5,7 @@
 #include "log.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -14,47 +15,83 @@ enum { FIELD_LEN = 120 };
 static void
 health(struct handler *h, const struct request *req, struct response *res)
 {
+	struct writer_stats s;
 	enum err e = writer_submit(h->writer, NULL, req->deadline);
-	response_json(res, e ? 503 : 200, "{\"status\":\"%s\",\"database\":\"%s\"}",
+	writer_stats(h->writer, &s);
+	response_json(res, e ? 503 : 200,
+	    "{\"status\":\"%s\",\"database\":\"%s\",\"spool_files\":%" PRIu64
+	    ",\"spool_bytes\":%" PRIu64 ",\"spool_bad\":%" PRIu64 "}",
 	    e ? "failing" : "ok",
-	    !e              ? "up"
-	    : e == ERR_BUSY ? "busy"
-			    : "down");
+	    e == ERR_BUSY   ? "busy"
+	    : s.store.is_up ? "up"
+			    : "down",
+	    s.store.spool.n_files, s.store.spool.bytes, s.store.spool.n_bad);
 }
 
 static const int counted_statuses[HANDLER_STATUSES] = {
     200, 400, 401, 404, 405, 413, 415, 422, 500, 503};
 
-/* Prometheus' text format 0.0.4. */
+static void line(struct response *res, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+line(struct response *res, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = vsnprintf(res->body + res->len, sizeof res->body - res->len, format, ap);
+	va_end(ap);
+	res->len += (size_t)n;
+}
+
+/* Prometheus' text format 0.0.4.  The spool is counted now, the rest was. */
 static void
 metrics(struct handler *h, const struct request *req, struct response *res)
 {
 	struct writer_stats s;
-	(void)req;
 	if (!h->has_metrics) {
 		response_problem(res, ERR_NO_ROUTE, TEXT("a CGI program has no metrics"));
 		return;
 	}
+	enum err e = writer_submit(h->writer, NULL, req->deadline);
 	writer_stats(h->writer, &s);
+	const struct {
+		const char *name, *type, *help;
+		uint64_t value;
+	} values[] = {
+	    {"commits_total", "counter", "Batches handed in.", s.commits},
+	    {"drained_total", "counter", "Events that went from the spool to PostgreSQL.",
+		h->drainer ? drainer_count(h->drainer) : 0},
+	    {"ready", "gauge", "1 when an event would be kept now.", e == ERR_OK},
+	    {"database_up", "gauge", "1 when PostgreSQL took the last batch.",
+		s.store.is_up},
+	    {"spool_files", "gauge", "Files that wait for PostgreSQL.",
+		s.store.spool.n_files},
+	    {"spool_bytes", "gauge", "What they take on the disk.", s.store.spool.bytes},
+	    {"spool_bad_files", "gauge", "Files that could not be read: see smshook(1).",
+		s.store.spool.n_bad},
+	};
 	response_json(res, 200,
 	    "# HELP smshook_events_total Webhooks by what became of them.\n"
 	    "# TYPE smshook_events_total counter\n"
 	    "smshook_events_total{result=\"stored\"} %" PRIu64 "\n"
 	    "smshook_events_total{result=\"duplicate\"} %" PRIu64 "\n"
 	    "smshook_events_total{result=\"rejected\"} %" PRIu64 "\n"
-	    "smshook_events_total{result=\"failed\"} %" PRIu64 "\n"
-	    "# HELP smshook_commits_total Batches handed to PostgreSQL.\n"
-	    "# TYPE smshook_commits_total counter\n"
-	    "smshook_commits_total %" PRIu64 "\n"
-	    "# HELP smshook_requests_total Answers by HTTP status.\n"
-	    "# TYPE smshook_requests_total counter\n",
-	    s.stored, s.duplicate, s.rejected, s.failed, s.commits);
-	for (int i = 0; i < HANDLER_STATUSES; i++)
-		res->len +=
-		    (size_t)snprintf(res->body + res->len, sizeof res->body - res->len,
-			"smshook_requests_total{status=\"%d\"} %llu\n",
-			counted_statuses[i], atomic_load(&h->requests[i]));
+	    "smshook_events_total{result=\"spooled\"} %" PRIu64 "\n"
+	    "smshook_events_total{result=\"failed\"} %" PRIu64 "\n",
+	    s.stored, s.duplicate, s.rejected, s.spooled, s.failed);
 	res->type = "text/plain; version=0.0.4";
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		line(res,
+		    "# HELP smshook_%s %s\n# TYPE smshook_%s %s\nsmshook_%s %" PRIu64
+		    "\n",
+		    values[i].name, values[i].help, values[i].name, values[i].type,
+		    values[i].name, values[i].value);
+	line(res, "# HELP smshook_requests_total Answers by HTTP status.\n"
+		  "# TYPE smshook_requests_total counter\n");
+	for (int i = 0; i < HANDLER_STATUSES; i++)
+		line(res, "smshook_requests_total{status=\"%d\"} %llu\n",
+		    counted_statuses[i], atomic_load(&h->requests[i]));
 }
 
 /* Whether the sender says that the body is something else than JSON.  Text
@@ -99,6 +136,8 @@ answer(struct response *res, const struct event *ev, enum err e)
 {
 	if (e)
 		response_problem(res, e, (struct text){0});
+	else if (ev->is_spooled)
+		response_json(res, 200, "{\"result\":\"spooled\"}");
 	else if (ev->duplicate_of)
 		response_json(res, 200, "{\"result\":\"duplicate\",\"id\":%" PRId64 "}",
 		    ev->duplicate_of);

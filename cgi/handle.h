@@ -4,6 +4,7 @@
 #define HANDLE_H
 
 #include "auth.h"
+#include "drainer.h"
 #include "request.h"
 #include "writer.h"
 
@@ -15,7 +16,8 @@ struct handler {
 	const struct conf *conf;
 	const struct auth *auth;
 	struct writer *writer;
-	bool has_metrics; /* counters mean something: not in CGI */
+	struct drainer *drainer; /* or NULL */
+	bool has_metrics;        /* counters mean something: not in CGI */
 	atomic_ullong requests[HANDLER_STATUSES]; /* answers, by status */
 };
 

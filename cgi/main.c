@@ -2,6 +2,7 @@
  * store -> writer -> workers -> wait for a signal -> stop. */
 #include "cgi.h"
 #include "clock.h"
+#include "drain.h"
 #include "fcgi.h"
 #include "listener.h"
 #include "log.h"
@@ -22,12 +23,17 @@ struct receiver {
 	struct auth *auth;
 	struct store *store;
 	struct writer *writer;
+	struct drainer *drainer;
 	struct handler handler;
 };
+
+/* What a CGI request does for the spool when its answer is out. */
+enum { CGI_DRAIN_MS = 500, CGI_DRAIN_EVENTS = 32 };
 
 static void
 receiver_close(struct receiver *r)
 {
+	drainer_stop(&r->drainer);
 	writer_close(&r->writer);
 	store_close(&r->store);
 	auth_close(&r->auth);
@@ -35,7 +41,7 @@ receiver_close(struct receiver *r)
 }
 
 static enum err
-receiver_open(struct receiver *r, const char *conf_path)
+receiver_open(struct receiver *r, const char *conf_path, enum store_probe probe)
 {
 	*r = (struct receiver){0};
 	log_open(program, LOG_LEVEL_INFO, LOG_TARGET_STDERR);
@@ -46,13 +52,32 @@ receiver_open(struct receiver *r, const char *conf_path)
 	    (enum log_target)r->conf.log_target);
 	e = auth_open(&r->auth, &r->conf);
 	if (!e)
-		e = store_open(&r->store, &r->conf);
-	if (!e)
-		e = writer_open(&r->writer, r->store, (size_t)r->conf.threads);
+		e = store_open(&r->store, &r->conf, probe);
+	if (!e || e == ERR_SPOOL) {
+		enum err failed =
+		    writer_open(&r->writer, r->store, (size_t)r->conf.threads);
+		e = failed ? failed : e;
+	}
 	r->handler.conf = &r->conf;
 	r->handler.auth = r->auth;
 	r->handler.writer = r->writer;
 	return e;
+}
+
+/* A few files, where the database is known to be there. */
+static void
+drain_some(struct receiver *r)
+{
+	struct drain *d;
+	size_t n = 0;
+	int64_t until = clock_ms() + CGI_DRAIN_MS;
+	enum err e = drain_open(&d, &r->conf, r->store);
+	while (!e && store_is_connected(r->store) && clock_left(until) > 0) {
+		e = drain_batch(d, CGI_DRAIN_EVENTS, &n);
+		if (n == 0)
+			break;
+	}
+	drain_close(&d);
 }
 
 /* By CGI one request, whatever the arguments are: a web server may put a query
@@ -62,13 +87,18 @@ run_cgi(void)
 {
 	struct receiver r;
 	signal(SIGPIPE, SIG_IGN);
-	enum err e = receiver_open(&r, NULL);
-	if (e)
-		cgi_refuse(e);
-	else
+	signal(SIGXFSZ, SIG_IGN); /* write() says it, too */
+	signal(SIGTERM, SIG_IGN); /* sent when the client has gone; it ends soon */
+	enum err e = receiver_open(&r, NULL, STORE_PROCESSES);
+	bool is_open = !e || e == ERR_SPOOL; /* the database may be there */
+	if (is_open) {
 		cgi_serve(&r.handler);
+		drain_some(&r);
+	} else {
+		cgi_refuse(e);
+	}
 	receiver_close(&r);
-	return e ? EX_CONFIG : EXIT_SUCCESS;
+	return is_open ? EXIT_SUCCESS : EX_CONFIG;
 }
 
 /* Blocked in every thread; main() takes them by sigwait().  libfcgi would
@@ -82,6 +112,7 @@ block_signals(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	sigaddset(set, SIGUSR1);
 	sigaddset(set, SIGPIPE);
+	sigaddset(set, SIGXFSZ);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
@@ -91,7 +122,8 @@ wait_for_stop(const sigset_t *set)
 	int signal_number;
 	do
 		sigwait(set, &signal_number);
-	while (signal_number == SIGPIPE || signal_number == SIGHUP);
+	while (signal_number == SIGPIPE || signal_number == SIGXFSZ ||
+	       signal_number == SIGHUP);
 	log_info("stopping on signal %d", signal_number);
 }
 
@@ -104,13 +136,20 @@ run_fcgi(const char *conf_path, const char *where)
 	int listen_fd = STDIN_FILENO;
 
 	block_signals(&signals);
-	enum err e = receiver_open(&r, conf_path);
+	enum err e = receiver_open(&r, conf_path, STORE_DRAINER);
+	if (e == ERR_SPOOL)
+		e = ERR_CONFIG;
+	if (!e)
+		e = store_load(r.store);
 	r.handler.has_metrics = true;
 	if (!e && where)
 		e = listener_open(where, r.conf.socket_mode, &listen_fd);
 	bool is_ours = !e && where;
 	if (!e)
 		e = writer_start(r.writer);
+	if (!e)
+		e = drainer_start(&r.drainer, &r.conf, r.store);
+	r.handler.drainer = r.drainer;
 	if (!e)
 		e = fcgi_start(&fcgi, &r.handler, listen_fd);
 	if (!e) {
@@ -121,6 +160,7 @@ run_fcgi(const char *conf_path, const char *where)
 			log_warn("webhooks are answered 503 until that is mended");
 		wait_for_stop(&signals);
 	}
+	drainer_hurry(r.drainer);
 	if (is_ours)
 		listener_hide(where);
 	if (!fcgi_stop(&fcgi, is_ours)) {

@@ -1,11 +1,10 @@
-#include "conf.h"
+#include "conf_value.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
 #include <limits.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,49 +13,7 @@
 
 enum { MAX_TOKEN = 128 }; /* what requests may carry, by credentials.h */
 
-/* A reading under way. */
-struct reader {
-	struct conf *conf;
-	const char *path;
-	FILE *file;
-	int line;
-	bool is_continued; /* the line goes on with the value of the one before */
-	bool has_secret;
-	bool has_failed;
-	enum err err;
-};
-
-struct key;
-typedef bool read_fn(struct reader *r, const struct key *k, void *to, const char *value);
-
-static read_fn read_number, read_word, read_string, read_token, read_token_file,
-    read_zone;
-
-/* Units of a number, or words that stand for one. */
-struct word {
-	const char *name;
-	long value;
-};
-static const struct word plain[] = {{"", 1}, {NULL, 0}}, octal[] = {{"", 1}, {NULL, 0}},
-			 sizes[] = {{"", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024},
-			     {NULL, 0}},
-			 times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}},
-			 switches[] = {{"off", 0}, {"on", 1}, {NULL, 0}},
-			 levels[] = {{"debug", LOG_LEVEL_DEBUG}, {"info", LOG_LEVEL_INFO},
-			     {"warn", LOG_LEVEL_WARN}, {"error", LOG_LEVEL_ERROR},
-			     {NULL, 0}},
-			 targets[] = {{"stderr", LOG_TARGET_STDERR},
-			     {"syslog", LOG_TARGET_SYSLOG}, {NULL, 0}};
-
-struct key {
-	const char *section, *name;
-	read_fn *read;
-	const struct word *words;
-	size_t offset; /* of a long or a string, in struct conf or conf_source */
-	const char *initial;
-	long min, max; /* of a number */
-	const char *help;
-};
+static conf_read_fn read_token, read_token_file;
 
 #define SOURCE "source"
 
@@ -64,179 +21,65 @@ struct key {
 /* clang-format off */
 #define IN_CONF(member)   offsetof(struct conf, member)
 #define IN_SOURCE(member) offsetof(struct conf_source, member)
-static const struct key keys[] = {
-    {"server", "threads", read_number, plain, IN_CONF(threads), "64", 1, 1024,
+static const struct conf_key keys[] = {
+    {"server", "threads", conf_read_number, conf_plain, IN_CONF(threads), "64", 1, 1024,
 	"requests in flight; also the largest batch"},
-    {"server", "socket_mode", read_number, octal, IN_CONF(socket_mode), "0660", 0, 0777,
+    {"server", "socket_mode", conf_read_number, conf_octal, IN_CONF(socket_mode), "0660", 0, 0777,
 	"permissions of the Unix socket that -s makes"},
-    {"server", "max_body", read_number, sizes, IN_CONF(max_body), "64KiB", 1024, 1 << 20,
+    {"server", "max_body", conf_read_number, conf_sizes, IN_CONF(max_body), "64KiB", 1024, 1 << 20,
 	"largest body, up to 1MiB"},
-    {"server", "request_timeout", read_number, times, IN_CONF(request_timeout_ms), "4s",
+    {"server", "request_timeout", conf_read_number, conf_times, IN_CONF(request_timeout_ms), "4s",
 	1000, 60000, "an answer leaves within it"},
-    {"database", "conninfo", read_string, NULL, IN_CONF(conninfo), "", 0, 0,
+    {"database", "conninfo", conf_read_string, NULL, IN_CONF(conninfo), "", 0, 0,
 	"libpq conninfo; empty: libpq's own environment"},
-    {"database", "timeout", read_number, times, IN_CONF(timeout_ms), "2s", 100, 60000,
+    {"database", "timeout", conf_read_number, conf_times, IN_CONF(timeout_ms), "2s", 100, 60000,
 	"longest that a commit may take"},
-    {"database", "notify", read_word, switches, IN_CONF(notify), "on", 0, 0,
+    {"database", "notify", conf_read_word, conf_switches, IN_CONF(notify), "on", 0, 0,
 	"on or off: NOTIFY sms_event for each event"},
-    {"log", "level", read_word, levels, IN_CONF(log_level), "info", 0, 0,
+    {"spool", "directory", conf_read_string, NULL, IN_CONF(spool_directory), SPOOLDIR, 0, 0,
+	"where events wait while the database is away"},
+    {"spool", "max_size", conf_read_number, conf_sizes, IN_CONF(spool_max_size), "1GiB",
+	64 << 10, LONG_MAX, "most that may wait there, on the disk"},
+    {"log", "level", conf_read_word, conf_levels, IN_CONF(log_level), "info", 0, 0,
 	"debug, info, warn or error"},
-    {"log", "target", read_word, targets, IN_CONF(log_target), "stderr", 0, 0,
+    {"log", "target", conf_read_word, conf_targets, IN_CONF(log_target), "stderr", 0, 0,
 	"stderr or syslog"},
     {SOURCE, "token", read_token, NULL, 0, NULL, 0, 0,
 	"the secret in the URL; may be repeated, all are valid"},
     {SOURCE, "token_file", read_token_file, NULL, 0, NULL, 0, 0,
 	"a file with a token a line"},
-    {SOURCE, "timezone", read_zone, NULL, IN_SOURCE(timezone), NULL, 0, 0,
+    {SOURCE, "timezone", conf_read_zone, NULL, IN_SOURCE(timezone), NULL, 0, 0,
 	"IANA name, for times that tell none; default UTC"},
-    {SOURCE, "device_id", read_string, NULL, IN_SOURCE(device_id), NULL, 0, 0,
+    {SOURCE, "device_id", conf_read_string, NULL, IN_SOURCE(device_id), NULL, 0, 0,
 	"for bodies that tell none"},
 };
 /* clang-format on */
 static const size_t n_keys = sizeof keys / sizeof *keys;
 
-static bool fail(struct reader *r, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Says where and why, once; later faults of the file wait for the next start. */
-static bool
-fail(struct reader *r, const char *format, ...)
-{
-	char reason[512];
-	va_list ap;
-	if (r->has_failed)
-		return false;
-	va_start(ap, format);
-	vsnprintf(reason, sizeof reason, format, ap);
-	va_end(ap);
-	r->has_failed = true;
-	r->err = ERR_CONFIG;
-	if (r->line > 0)
-		log_error("%s:%d: %s", r->path, r->line, reason);
-	else
-		log_error("%s: %s", r->path, reason);
-	return false;
-}
-
-static bool
-no_memory(struct reader *r)
-{
-	fail(r, "out of memory");
-	r->err = ERR_MEMORY;
-	return false;
-}
-
 /* The array with room for one more than n; NULL, and the old one stays. */
 static void *
-one_more(struct reader *r, void *array, size_t n, size_t size)
+one_more(struct conf_reader *r, void *array, size_t n, size_t size)
 {
 	void *grown = realloc(array, (n + 1) * size);
 	if (!grown)
-		no_memory(r);
+		conf_no_memory(r);
 	return grown;
 }
 
-/* -------------------------------------------------------------- values */
-
-/* A whole number and one of the key's units. */
 static bool
-read_number(struct reader *r, const struct key *k, void *to, const char *value)
+add_token(struct conf_reader *r, struct conf_source *s, const char *token)
 {
-	char *end;
-	const struct word *unit = k->words;
-	errno = 0;
-	long n = strtol(value, &end, unit == octal ? 8 : 10);
-	bool is_good = isdigit((unsigned char)*value) && errno == 0;
-	while (unit->name && strcasecmp(end, unit->name) != 0)
-		unit++;
-	if (!is_good || !unit->name || n > LONG_MAX / unit->value)
-		return fail(r, "%s = %s: a number is expected, such as %s", k->name,
-		    value, k->initial);
-	n *= unit->value;
-	if (n < k->min || n > k->max)
-		return fail(r, "%s = %s is out of range", k->name, value);
-	*(long *)to = n;
-	return true;
-}
-
-/* One of the key's words. */
-static bool
-read_word(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	for (const struct word *w = k->words; w->name; w++)
-		if (strcasecmp(value, w->name) == 0) {
-			*(long *)to = w->value;
-			return true;
-		}
-	return fail(r, "%s = %s: it must be %s", k->name, value, k->help);
-}
-
-static bool
-is_printable(const char *s)
-{
-	while (isprint((unsigned char)*s))
-		s++;
-	return *s == '\0';
-}
-
-static bool
-read_string(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	char **s = to, *joined;
-	if (asprintf(&joined, "%s%s%s", r->is_continued && *s ? *s : "",
-		r->is_continued ? " " : "", value) < 0)
-		return no_memory(r);
-	free(*s);
-	*s = joined;
-	if (!is_printable(joined))
-		return fail(r, "%s must be plain ASCII", k->name);
-	/* a URI may hold a password without the word */
-	r->has_secret = r->has_secret || strstr(joined, "password") ||
-			(strstr(joined, "://") && strchr(joined, '@'));
-	return true;
-}
-
-/* Whether s is of letters, digits and the others only, and not empty. */
-static bool
-is_made_of(const char *s, const char *others)
-{
-	const char *p = s;
-	while (*p && (isalnum((unsigned char)*p) || strchr(others, *p)))
-		p++;
-	return p > s && *p == '\0';
-}
-
-/* The name goes to PostgreSQL; here it is only seen that it can be one, and
- * that there is such a file where the machine has them. */
-static bool
-read_zone(struct reader *r, const struct key *k, void *to, const char *value)
-{
-	char path[PATH_MAX];
-	if (!is_made_of(value, "/_+-") || *value == '/')
-		return fail(r,
-		    "timezone = %s: an IANA name is expected, such as "
-		    "Europe/Berlin",
-		    value);
-	snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", value);
-	if (access("/usr/share/zoneinfo/UTC", F_OK) == 0 && access(path, F_OK) != 0)
-		return fail(r, "timezone = %s: there is no such time zone", value);
-	return read_string(r, k, to, value);
-}
-
-static bool
-add_token(struct reader *r, struct conf_source *s, const char *token)
-{
-	if (!is_made_of(token, "-._~"))
-		return fail(r,
+	if (!conf_is_made_of(token, "-._~"))
+		return conf_fail(r,
 		    "[source %s] token: only letters, digits and - . _ ~ can "
 		    "stand in a URL as they are",
 		    s->name);
 	if (strcmp(token, "healthz") == 0 || strcmp(token, "metrics") == 0)
-		return fail(
+		return conf_fail(
 		    r, "[source %s] token: %s is an address of its own", s->name, token);
 	if (strlen(token) > MAX_TOKEN)
-		return fail(r, "[source %s] token: longer than %d characters", s->name,
-		    MAX_TOKEN);
+		return conf_fail(r, "[source %s] token: longer than %d characters",
+		    s->name, MAX_TOKEN);
 	if (strlen(token) < 16)
 		log_warn(
 		    "%s:%d: [source %s] token: shorter than 16 characters, someone may "
@@ -247,11 +90,11 @@ add_token(struct reader *r, struct conf_source *s, const char *token)
 		return false;
 	s->tokens = tokens;
 	tokens[s->n_tokens] = strdup(token);
-	return tokens[s->n_tokens] ? ++s->n_tokens : no_memory(r);
+	return tokens[s->n_tokens] ? ++s->n_tokens : conf_no_memory(r);
 }
 
 static bool
-read_token(struct reader *r, const struct key *k, void *to, const char *value)
+read_token(struct conf_reader *r, const struct conf_key *k, void *to, const char *value)
 {
 	(void)k;
 	r->has_secret = true;
@@ -266,7 +109,8 @@ others_may_read(FILE *f)
 }
 
 static bool
-read_token_file(struct reader *r, const struct key *k, void *to, const char *value)
+read_token_file(
+    struct conf_reader *r, const struct conf_key *k, void *to, const char *value)
 {
 	struct conf_source *s = to;
 	char line[512];
@@ -275,20 +119,20 @@ read_token_file(struct reader *r, const struct key *k, void *to, const char *val
 	(void)k;
 	FILE *f = fopen(value, "re");
 	if (!f)
-		return fail(r, "token_file = %s: %s", value, strerror(errno));
+		return conf_fail(r, "token_file = %s: %s", value, strerror(errno));
 	if (others_may_read(f))
-		ok =
-		    fail(r, "token_file = %s: everybody may read it; chmod o= it", value);
+		ok = conf_fail(
+		    r, "token_file = %s: everybody may read it; chmod o= it", value);
 	while (ok && fgets(line, sizeof line, f)) {
 		if (!strchr(line, '\n') && !feof(f))
-			ok = fail(r, "token_file = %s: a line is too long", value);
+			ok = conf_fail(r, "token_file = %s: a line is too long", value);
 		line[strcspn(line, " \t\r\n")] = '\0';
 		if (ok && *line && *line != '#')
 			ok = add_token(r, s, line);
 	}
 	fclose(f);
 	if (ok && s->n_tokens == before)
-		return fail(r, "token_file = %s: there is no token in it", value);
+		return conf_fail(r, "token_file = %s: there is no token in it", value);
 	return ok;
 }
 
@@ -296,13 +140,14 @@ read_token_file(struct reader *r, const struct key *k, void *to, const char *val
 
 /* The source of a section "source NAME", made when it is new. */
 static struct conf_source *
-source(struct reader *r, const char *section)
+source(struct conf_reader *r, const char *section)
 {
 	struct conf *c = r->conf;
 	const char *name = section + strlen(SOURCE);
 	name += strspn(name, " \t");
-	if (!*name || strlen(name) > 64 || !is_printable(name)) {
-		fail(r, "[%s]: a source needs a name in plain ASCII, as in [source shop]",
+	if (!*name || strlen(name) > 64 || !conf_is_printable(name)) {
+		conf_fail(r,
+		    "[%s]: a source needs a name in plain ASCII, as in [source shop]",
 		    section);
 		return NULL;
 	}
@@ -316,7 +161,7 @@ source(struct reader *r, const char *section)
 	c->sources = sources;
 	sources[c->n_sources] = (struct conf_source){.name = strdup(name)};
 	if (!sources[c->n_sources].name) {
-		no_memory(r);
+		conf_no_memory(r);
 		return NULL;
 	}
 	return &sources[c->n_sources++];
@@ -331,7 +176,7 @@ is_source(const char *section)
 static int
 handle_pair(void *user, const char *section, const char *name, const char *value)
 {
-	struct reader *r = user;
+	struct conf_reader *r = user;
 	bool in_source = is_source(section), section_known = in_source;
 	void *base = r->conf;
 	if (r->has_failed)
@@ -339,36 +184,37 @@ handle_pair(void *user, const char *section, const char *name, const char *value
 	if (in_source && !(base = source(r, section)))
 		return 0;
 	for (size_t i = 0; i < n_keys; i++) {
-		const struct key *k = &keys[i];
+		const struct conf_key *k = &keys[i];
 		bool is_here = strcmp(in_source ? SOURCE : section, k->section) == 0;
 		section_known = section_known || is_here;
 		if (!is_here || strcmp(name, k->name) != 0)
 			continue;
-		if (r->is_continued && k->read != read_string)
-			return fail(r, "%s must stand on one line", name);
+		if (r->is_continued && k->read != conf_read_string)
+			return conf_fail(r, "%s must stand on one line", name);
 		return k->read(r, k, (char *)base + k->offset, value);
 	}
 	if (!section_known)
-		return fail(r, "unknown section [%s]", section);
-	return fail(r, "unknown key %s in [%s]", name, section);
+		return conf_fail(r, "unknown section [%s]", section);
+	return conf_fail(r, "unknown key %s in [%s]", name, section);
 }
 
 /* fgets for inih, which counts no lines and cuts long ones without a word. */
 static char *
 next_line(char *line, int size, void *user)
 {
-	struct reader *r = user;
+	struct conf_reader *r = user;
 	if (r->has_failed || !fgets(line, size, r->file))
 		return NULL;
 	r->line++;
 	r->is_continued = isspace((unsigned char)*line);
 	if (!strchr(line, '\n') && !feof(r->file))
-		fail(r, "longer than %d characters; go on in an indented line", size - 2);
+		conf_fail(
+		    r, "longer than %d characters; go on in an indented line", size - 2);
 	return line;
 }
 
 static bool
-set_defaults(struct reader *r)
+set_defaults(struct conf_reader *r)
 {
 	for (size_t i = 0; i < n_keys; i++)
 		if (keys[i].initial &&
@@ -379,21 +225,24 @@ set_defaults(struct reader *r)
 }
 
 static bool
-check_whole(struct reader *r)
+check_whole(struct conf_reader *r)
 {
 	struct conf *c = r->conf;
 	r->line = 0;
 	if (r->has_secret && others_may_read(r->file))
-		return fail(
+		return conf_fail(
 		    r, "it holds a secret and everybody may read it; chmod o= it");
 	if (c->n_sources == 0)
-		return fail(r, "there is no [source NAME] with a token");
+		return conf_fail(r, "there is no [source NAME] with a token");
 	for (size_t i = 0; i < c->n_sources; i++)
 		if (c->sources[i].n_tokens == 0)
-			return fail(r, "[source %s] has no token", c->sources[i].name);
+			return conf_fail(
+			    r, "[source %s] has no token", c->sources[i].name);
+	if (*c->spool_directory != '/')
+		return conf_fail(r, "[spool] directory must begin with a slash");
 	if (c->timeout_ms >= c->request_timeout_ms)
-		return fail(r, "[database] timeout must be less than [server] "
-			       "request_timeout");
+		return conf_fail(r, "[database] timeout must be less than [server] "
+				    "request_timeout");
 	return true;
 }
 
@@ -420,20 +269,20 @@ conf_load(struct conf *c, const char *path)
 	if (!path)
 		path = SYSCONFDIR "/smshook/smshook.conf";
 
-	struct reader r = {.conf = c, .path = path};
+	struct conf_reader r = {.conf = c, .path = path};
 	c->path = strdup(path);
 	if (!c->path)
 		return ERR_MEMORY;
 	r.file = fopen(path, "re");
 	if (!r.file) {
-		fail(&r, "%s", strerror(errno));
+		conf_fail(&r, "%s", strerror(errno));
 		return ERR_CONFIG;
 	}
 	if (set_defaults(&r)) {
 		int bad_line = ini_parse_stream(next_line, &r, handle_pair, &r);
 		if (bad_line > 0 && !r.has_failed) {
 			r.line = bad_line;
-			fail(&r, "neither [section] nor key = value");
+			conf_fail(&r, "neither [section] nor key = value");
 		}
 	}
 	if (!r.has_failed)
@@ -456,6 +305,7 @@ conf_free(struct conf *c)
 	}
 	free(c->sources);
 	free(c->conninfo);
+	free(c->spool_directory);
 	free(c->path);
 	*c = (struct conf){0};
 }

@@ -29,8 +29,10 @@ struct conf {
 	char *conninfo;
 	long timeout_ms; /* of the database */
 	long notify;     /* 0 or 1 */
-	long log_level;  /* enum log_level */
-	long log_target; /* enum log_target */
+	char *spool_directory;
+	long spool_max_size; /* bytes */
+	long log_level;      /* enum log_level */
+	long log_target;     /* enum log_target */
 	struct conf_source *sources;
 	size_t n_sources;
 };

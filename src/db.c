@@ -2,9 +2,9 @@
 
 #include "clock.h"
 #include "columns.h"
+#include "pq.h"
 
 #include <arpa/inet.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +17,16 @@ static const char ingest_sql[] =
     "$26) "
     "order by n";
 
+/* Where a host is: lists in conninfo, an element a host. */
+enum { N_PLACES = 3, PLACE_LEN = 256 };
+static const char *const places[N_PLACES] = {"host", "hostaddr", "port"};
+
 struct db {
 	const char *conninfo;
 	PGconn *conn;
+	bool is_loaded;
+	size_t n_hosts;         /* in conninfo */
+	char *places[N_PLACES]; /* their lists, or NULL */
 	struct columns columns;
 	char reason[400];
 };
@@ -36,7 +43,8 @@ ignore_notice(void *arg, const PGresult *result)
 static void
 drop(struct db *db)
 {
-	PQfinish(db->conn);
+	if (db->conn)
+		pq.PQfinish(db->conn);
 	db->conn = NULL;
 }
 
@@ -56,18 +64,52 @@ db_open(struct db **db_r, const char *conninfo)
 	if (!db)
 		return ERR_MEMORY;
 	db->conninfo = conninfo;
-	/* libpq's message may quote the password, but for an unknown name. */
+	return ERR_OK;
+}
+
+/* Keeps what conninfo says of hosts, and counts them. */
+static bool
+note_hosts(struct db *db, const PQconninfoOption *options)
+{
+	db->n_hosts = 1;
+	for (; options->keyword; options++)
+		for (int i = 0; i < N_PLACES; i++) {
+			if (!options->val || strcmp(options->keyword, places[i]) != 0)
+				continue;
+			size_t n = 1;
+			for (const char *p = options->val; *p; p++)
+				n += *p == ',';
+			if (n > db->n_hosts)
+				db->n_hosts = n;
+			db->places[i] = strdup(options->val);
+			if (!db->places[i])
+				return false;
+		}
+	return true;
+}
+
+enum err
+db_load(struct db *db)
+{
 	char *message = NULL;
-	PQconninfoOption *options = PQconninfoParse(conninfo, &message);
+	const char *failed = pq_load();
+	if (failed) {
+		set_reason(db, failed);
+		return ERR_CONFIG;
+	}
+	/* libpq's message may quote the password, but for an unknown name. */
+	PQconninfoOption *options = pq.PQconninfoParse(db->conninfo, &message);
 	if (!options) {
 		bool is_safe =
 		    message && strncmp(message, "invalid connection option", 25) == 0;
 		set_reason(db, is_safe ? message : "neither name=value pairs nor a URI");
-		PQfreemem(message);
+		pq.PQfreemem(message);
 		return ERR_CONFIG;
 	}
-	PQconninfoFree(options);
-	return ERR_OK;
+	bool ok = note_hosts(db, options);
+	pq.PQconninfoFree(options);
+	db->is_loaded = ok;
+	return ok ? ERR_OK : ERR_MEMORY;
 }
 
 void
@@ -77,8 +119,16 @@ db_close(struct db **db)
 		return;
 	drop(*db);
 	columns_free(&(*db)->columns);
+	for (int i = 0; i < N_PLACES; i++)
+		free((*db)->places[i]);
 	free(*db);
 	*db = NULL;
+}
+
+void
+db_disconnect(struct db *db)
+{
+	drop(db);
 }
 
 bool
@@ -96,7 +146,7 @@ db_reason(const struct db *db)
 static bool
 wait_for(struct db *db, short events, int64_t deadline)
 {
-	struct pollfd p = {.fd = PQsocket(db->conn), .events = events};
+	struct pollfd p = {.fd = pq.PQsocket(db->conn), .events = events};
 	int n;
 	do
 		n = poll(&p, 1, clock_left(deadline));
@@ -112,35 +162,68 @@ fail_connect(struct db *db, const char *message)
 	return ERR_DB_DOWN;
 }
 
-enum err
-db_connect(struct db *db, int64_t deadline)
+/* Element i of a list; its only one where it has no more; NULL for no list. */
+static const char *
+place(const char *list, size_t i, char out[PLACE_LEN])
 {
-	/* The later wins: conninfo may say otherwise but for the encoding.  A peer
-	 * that is gone shows after half a minute of silence, not after hours. */
+	if (!list)
+		return NULL;
+	for (const char *next; i > 0 && (next = strchr(list, ',')); i--)
+		list = next + 1;
+	snprintf(out, PLACE_LEN, "%.*s", (int)strcspn(list, ","), list);
+	return out;
+}
+
+static enum err
+connect_host(struct db *db, size_t host, int64_t deadline)
+{
+	/* The later wins: conninfo may say otherwise but for the encoding and the
+	 * host.  A peer that is gone shows after half a minute of silence, not
+	 * after hours. */
 	static const char *const names[] = {"fallback_application_name",
 	    "keepalives_idle", "keepalives_interval", "keepalives_count",
-	    "tcp_user_timeout", "dbname", "client_encoding", NULL};
-	const char *values[] = {
-	    "smshook", "15", "5", "3", "15000", db->conninfo, "UTF8", NULL};
+	    "tcp_user_timeout", "dbname", "client_encoding", "host", "hostaddr", "port",
+	    NULL};
+	char at[N_PLACES][PLACE_LEN];
+	const char *values[] = {"smshook", "15", "5", "3", "15000", db->conninfo, "UTF8",
+	    place(db->places[0], host, at[0]), place(db->places[1], host, at[1]),
+	    place(db->places[2], host, at[2]), NULL};
 	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
 
 	drop(db);
-	db->conn = PQconnectStartParams(names, values, 1);
+	db->conn = pq.PQconnectStartParams(names, values, 1);
 	if (!db->conn)
 		return fail_connect(db, "out of memory");
-	PQsetNoticeReceiver(db->conn, ignore_notice, NULL);
-	if (PQstatus(db->conn) == CONNECTION_BAD)
-		return fail_connect(db, PQerrorMessage(db->conn));
+	pq.PQsetNoticeReceiver(db->conn, ignore_notice, NULL);
+	if (pq.PQstatus(db->conn) == CONNECTION_BAD)
+		return fail_connect(db, pq.PQerrorMessage(db->conn));
 	while (step != PGRES_POLLING_OK) {
 		short events = step == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 		if (!wait_for(db, events, deadline))
 			return fail_connect(db, "no answer to the connection in time");
-		step = PQconnectPoll(db->conn);
+		step = pq.PQconnectPoll(db->conn);
 		if (step == PGRES_POLLING_FAILED)
-			return fail_connect(db, PQerrorMessage(db->conn));
+			return fail_connect(db, pq.PQerrorMessage(db->conn));
 	}
-	PQsetnonblocking(db->conn, 1);
+	pq.PQsetnonblocking(db->conn, 1);
 	return ERR_OK;
+}
+
+/* libpq would wait for a silent host for as long as we let it: each has its
+ * share of the time. */
+enum err
+db_connect(struct db *db, int64_t deadline)
+{
+	enum err e = db->is_loaded ? ERR_DB_DOWN : db_load(db);
+	if (e == ERR_CONFIG || e == ERR_MEMORY)
+		return ERR_DB_DOWN;
+	for (size_t i = 0; i < db->n_hosts; i++) {
+		int64_t share = clock_left(deadline) / (int64_t)(db->n_hosts - i);
+		e = connect_host(db, i, clock_ms() + share);
+		if (!e)
+			break;
+	}
+	return e;
 }
 
 /* ------------------------------------------------------------ statements */
@@ -159,26 +242,26 @@ static enum err
 flush(struct db *db, int64_t deadline)
 {
 	int pending;
-	while ((pending = PQflush(db->conn)) > 0) {
+	while ((pending = pq.PQflush(db->conn)) > 0) {
 		if (!wait_for(db, POLLIN | POLLOUT, deadline))
 			return lose(db, "the database takes no data");
-		if (!PQconsumeInput(db->conn))
-			return lose(db, PQerrorMessage(db->conn));
+		if (!pq.PQconsumeInput(db->conn))
+			return lose(db, pq.PQerrorMessage(db->conn));
 	}
-	return pending < 0 ? lose(db, PQerrorMessage(db->conn)) : ERR_OK;
+	return pending < 0 ? lose(db, pq.PQerrorMessage(db->conn)) : ERR_OK;
 }
 
 /* The next result, NULL after the last one. */
 static enum err
 next_result(struct db *db, int64_t deadline, PGresult **result_r)
 {
-	while (PQisBusy(db->conn)) {
+	while (pq.PQisBusy(db->conn)) {
 		if (!wait_for(db, POLLIN, deadline))
 			return lose(db, "no answer from the database in time");
-		if (!PQconsumeInput(db->conn))
-			return lose(db, PQerrorMessage(db->conn));
+		if (!pq.PQconsumeInput(db->conn))
+			return lose(db, pq.PQerrorMessage(db->conn));
 	}
-	*result_r = PQgetResult(db->conn);
+	*result_r = pq.PQgetResult(db->conn);
 	return ERR_OK;
 }
 
@@ -210,8 +293,8 @@ static const struct {
 static enum err
 classify(struct db *db, const PGresult *result)
 {
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *state = pq.PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *primary = pq.PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	size_t i = 0;
 	if (!state)
 		return ERR_DB_UNKNOWN; /* libpq's own: the connection broke */
@@ -230,28 +313,28 @@ classify(struct db *db, const PGresult *result)
 static enum err
 finish(struct db *db, int64_t deadline, PGresult **last_r)
 {
-	PGresult *result;
+	PGresult *result = NULL;
 	enum err e = flush(db, deadline), failed = ERR_OK;
 	*last_r = NULL;
 	while (!e && !(e = next_result(db, deadline, &result)) && result) {
-		ExecStatusType status = PQresultStatus(result);
+		ExecStatusType status = pq.PQresultStatus(result);
 		bool is_good = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
 		if (!is_good && !failed) {
 			failed = classify(db, result);
 			if (!db->conn)
 				e = failed;
 		}
-		PQclear(*last_r);
+		pq.PQclear(*last_r);
 		*last_r = result;
 	}
-	if (db->conn && PQstatus(db->conn) == CONNECTION_BAD)
-		e = lose(db, PQerrorMessage(db->conn));
+	if (db->conn && pq.PQstatus(db->conn) == CONNECTION_BAD)
+		e = lose(db, pq.PQerrorMessage(db->conn));
 	if (failed == ERR_DB_UNKNOWN && !e)
 		e = lose(db, "libpq failed");
 	else if (failed && failed != ERR_DB_UNKNOWN)
 		e = failed; /* the server said no, whatever became of the line */
 	if (e) {
-		PQclear(*last_r);
+		pq.PQclear(*last_r);
 		*last_r = NULL;
 	}
 	return e;
@@ -260,12 +343,12 @@ finish(struct db *db, int64_t deadline, PGresult **last_r)
 static enum err
 read_ids(struct db *db, const PGresult *result, struct event *const *events, size_t n)
 {
-	if ((size_t)PQntuples(result) != n)
+	if ((size_t)pq.PQntuples(result) != n)
 		return lose(db, "sms.ingest did not answer for each event");
 	for (size_t i = 0; i < n; i++) {
-		events[i]->id = strtoll(PQgetvalue(result, (int)i, 0), NULL, 10);
+		events[i]->id = strtoll(pq.PQgetvalue(result, (int)i, 0), NULL, 10);
 		events[i]->duplicate_of =
-		    strtoll(PQgetvalue(result, (int)i, 1), NULL, 10);
+		    strtoll(pq.PQgetvalue(result, (int)i, 1), NULL, 10);
 	}
 	return ERR_OK;
 }
@@ -299,14 +382,14 @@ db_ingest(
 	formats[N_COLUMNS + 1] = 1;
 
 	enum err e = ERR_OK;
-	if (!PQsendQueryParams(
+	if (!pq.PQsendQueryParams(
 		db->conn, ingest_sql, N_PARAMS, types, values, lengths, formats, 0))
-		e = lose(db, PQerrorMessage(db->conn));
+		e = lose(db, pq.PQerrorMessage(db->conn));
 	if (!e)
 		e = finish(db, deadline, &result);
 	if (!e)
 		e = read_ids(db, result, events, n);
-	PQclear(result);
+	pq.PQclear(result);
 	columns_trim(&db->columns);
 	return e;
 }
@@ -317,15 +400,15 @@ db_query(
 {
 	PGresult *result;
 	*value_r = NULL;
-	int sent = param
-		       ? PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
-		       : PQsendQuery(db->conn, sql);
+	int sent =
+	    param ? pq.PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
+		  : pq.PQsendQuery(db->conn, sql);
 	if (!sent)
-		return lose(db, PQerrorMessage(db->conn));
+		return lose(db, pq.PQerrorMessage(db->conn));
 	enum err e = finish(db, deadline, &result);
-	if (!e && PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
-		*value_r = strdup(PQgetvalue(result, 0, 0));
-	PQclear(result);
+	if (!e && pq.PQntuples(result) > 0 && !pq.PQgetisnull(result, 0, 0))
+		*value_r = strdup(pq.PQgetvalue(result, 0, 0));
+	pq.PQclear(result);
 	return e;
 }
 
@@ -333,16 +416,16 @@ enum err
 db_wait_notify(struct db *db, const char *channel, int64_t deadline)
 {
 	for (;;) {
-		PGnotify *notify = PQnotifies(db->conn);
+		PGnotify *notify = pq.PQnotifies(db->conn);
 		bool is_it = notify && strcmp(notify->relname, channel) == 0;
-		PQfreemem(notify);
+		pq.PQfreemem(notify);
 		if (is_it)
 			return ERR_OK;
 		if (notify)
 			continue;
 		if (!wait_for(db, POLLIN, deadline))
 			return ERR_DB_UNKNOWN;
-		if (!PQconsumeInput(db->conn))
-			return lose(db, PQerrorMessage(db->conn));
+		if (!pq.PQconsumeInput(db->conn))
+			return lose(db, pq.PQerrorMessage(db->conn));
 	}
 }

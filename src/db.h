@@ -15,11 +15,15 @@
 
 struct db;
 
-/* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY;
- * ERR_CONFIG, with db_reason(): no conninfo by libpq's grammar. */
+/* conninfo must outlive *db_r.  Does not connect.  Errors: ERR_MEMORY. */
 enum err db_open(struct db **db_r, const char *conninfo) MUST_USE;
 void db_close(struct db **db);
 
+/* Loads libpq and reads conninfo, before threads; else db_connect() does it.
+ * Errors: ERR_CONFIG with db_reason(): no libpq, or no conninfo. */
+enum err db_load(struct db *db) MUST_USE;
+
+void db_disconnect(struct db *db);
 bool db_is_connected(const struct db *db);
 
 /* Errors: ERR_DB_DOWN, with the reason in db_reason(). */

@@ -29,6 +29,8 @@
 	X(ERR_DB_DOWN, 503, "The database cannot be written now. Try again.")            \
 	X(ERR_DB_UNKNOWN, 503, "The database did not answer in time. Try again.")        \
 	X(ERR_DB_CONFLICT, 503, "Another writer was in the way. Try again.")             \
+	X(ERR_SPOOL, 503,                                                                \
+	    "Neither the database nor the spool can be written now. Try again.")         \
 	X(ERR_BUSY, 503, "Too many requests are waiting. Try again.")                    \
 	X(ERR_MEMORY, 503, "Out of memory. Try again.")
 

@@ -29,23 +29,37 @@ uuid7(unsigned char id[16], const struct timespec *now)
 }
 
 enum err
-event_init(struct event *ev, struct text wire, struct text source)
+event_restore(struct event *ev, struct text wire, struct text source, int64_t received_at,
+    const unsigned char ingest_id[16])
 {
 	unsigned char sha256[EVP_MAX_MD_SIZE];
-	struct timespec now;
 
-	*ev = (struct event){.wire = wire, .source = source};
+	*ev = (struct event){.wire = wire, .source = source, .received_at = received_at};
+	memcpy(ev->ingest_id, ingest_id, sizeof ev->ingest_id);
 	ev->status_code = ev->http_status = EVENT_NO_INT;
 	ev->occurred_at = EVENT_NO_TIME;
-	clock_gettime(CLOCK_REALTIME, &now);
-	ev->received_at = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 	if (!EVP_Digest(wire.ptr, wire.len, sha256, NULL, EVP_sha256(), NULL)) {
 		log_error("libcrypto has no SHA-256");
 		return ERR_SYSTEM;
 	}
 	memcpy(ev->digest_bytes, sha256, EVENT_DIGEST_LEN);
 	ev->digest = (struct text){(const char *)ev->digest_bytes, EVENT_DIGEST_LEN};
-	return uuid7(ev->ingest_id, &now);
+	return ERR_OK;
+}
+
+enum err
+event_init(struct event *ev, struct text wire, struct text source)
+{
+	unsigned char id[16];
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	enum err e = uuid7(id, &now);
+	if (e)
+		*ev = (struct event){0};
+	else
+		e = event_restore(ev, wire, source,
+		    now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000, id);
+	return e;
 }
 
 void
@@ -64,6 +78,19 @@ event_reject(struct event *ev, int http_status, const char *reason, ...)
 		ev->media_url = ev->note = ev->zone = ev->payload = (struct text){0};
 	ev->status_code = EVENT_NO_INT;
 	ev->occurred_at = EVENT_NO_TIME;
+}
+
+bool
+event_is_kept(const struct event *ev)
+{
+	return ev->result == ERR_OK || ev->result == ERR_DB_DATA;
+}
+
+int
+event_compare(const void *a, const void *b)
+{
+	const struct event *const *x = a, *const *y = b;
+	return memcmp((*x)->ingest_id, (*y)->ingest_id, sizeof(*x)->ingest_id);
 }
 
 void

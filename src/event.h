@@ -6,6 +6,7 @@
 #include "err.h"
 #include "text.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define EVENT_NO_INT  INT32_MIN
@@ -16,7 +17,7 @@ enum { EVENT_DIGEST_LEN = 16 };
 /* Texts point into the request, into memory, or at literals; absent ones have
  * ptr NULL.  Times are microseconds since 1970. */
 struct event {
-	/* set by event_init() */
+	/* set by event_init() or event_restore() */
 	struct text wire; /* the body's bytes, borrowed from the request */
 	struct text source, remote_addr, content_type;
 	int64_t received_at; /* UTC */
@@ -41,6 +42,7 @@ struct event {
 
 	/* the outcome, set by store_commit() */
 	enum err result;
+	bool is_spooled;      /* kept, but not in the database yet */
 	int64_t id;           /* 0 for a rejected body */
 	int64_t duplicate_of; /* or 0 */
 };
@@ -49,9 +51,19 @@ struct event {
  * version 7, RFC 9562 section 5.7, unique and time-ordered) and the digest. */
 enum err event_init(struct event *ev, struct text wire, struct text source) MUST_USE;
 
+/* An event again that was received before, by its own id and time. */
+enum err event_restore(struct event *ev, struct text wire, struct text source,
+    int64_t received_at, const unsigned char ingest_id[16]) MUST_USE;
+
 /* Turns the event into a rejected body.  reason may hold no text of the body. */
 void event_reject(struct event *ev, int http_status, const char *reason, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Whether it is committed, as an event or in sms.rejected. */
+bool event_is_kept(const struct event *ev);
+
+/* For qsort(3) of pointers to events: by the time of reception. */
+int event_compare(const void *a, const void *b);
 
 void event_free(struct event *ev);
 

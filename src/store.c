@@ -4,53 +4,133 @@
 #include "db.h"
 #include "log.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A database that is away is tried again after this pause, not by each batch. */
-enum { RETRY_PAUSE_MS = 500 };
+enum { AWAY_MS = 1000 }; /* beyond the database's timeout: for STORE_PROCESSES */
 
 struct store {
 	const struct conf *conf;
+	enum store_probe probe;
 	struct db *db;
-	bool is_down; /* and it was logged */
-	int64_t retry_at;
+	struct spool *spool;
+	atomic_bool is_away;
+	enum { UNTRIED, UP, DOWN } state;
+	char logged[400];      /* why it is down */
+	bool is_spool_failing; /* and it was logged */
+	const char *reason;
+	struct event **unkept; /* conf->threads of them */
 };
 
 enum err
-store_open(struct store **store_r, const struct conf *conf)
+store_open(struct store **store_r, const struct conf *conf, enum store_probe probe)
 {
 	struct store *s = calloc(1, sizeof *s);
 	*store_r = s;
 	if (!s)
 		return ERR_MEMORY;
 	s->conf = conf;
+	s->probe = probe;
+	s->reason = "";
+	s->unkept = calloc((size_t)conf->threads, sizeof(struct event *));
+	if (!s->unkept)
+		return ERR_MEMORY;
 	enum err e = db_open(&s->db, conf->conninfo);
-	if (e == ERR_CONFIG)
-		log_error("%s: [database] conninfo: %s", conf->path, db_reason(s->db));
+	if (e)
+		return e;
+	e = spool_open(&s->spool, conf->spool_directory, conf->spool_max_size);
+	if (e == ERR_SPOOL) {
+		log_error("spool: %s", spool_reason(s->spool));
+		s->is_spool_failing = true;
+	}
 	return e;
 }
 
 void
 store_close(struct store **store)
 {
-	if (!*store)
+	struct store *s = *store;
+	if (!s)
 		return;
-	db_close(&(*store)->db);
-	free(*store);
+	spool_close(&s->spool);
+	db_close(&s->db);
+	free(s->unkept);
+	free(s);
 	*store = NULL;
 }
 
-/* Logs a change between up and down, once. */
-static void
-note_state(struct store *s, bool is_down)
+enum err
+store_load(struct store *s)
 {
-	if (is_down && !s->is_down)
-		log_error("database: %s", db_reason(s->db));
-	else if (!is_down && s->is_down)
-		log_info("database: back");
-	s->is_down = is_down;
+	enum err e = db_load(s->db);
+	if (e)
+		log_error("%s: [database] conninfo: %s", s->conf->path, db_reason(s->db));
+	return e;
 }
+
+const char *
+store_reason(const struct store *s)
+{
+	return s->reason;
+}
+
+/* ------------------------------------------------------------------ away */
+
+bool
+store_is_away(const struct store *s)
+{
+	return atomic_load(&s->is_away);
+}
+
+void
+store_set_back(struct store *s)
+{
+	atomic_store(&s->is_away, false);
+}
+
+static bool
+may_try(struct store *s)
+{
+	if (s->probe == STORE_PROCESSES && !db_is_connected(s->db))
+		return !spool_is_away(s->spool, s->conf->timeout_ms + AWAY_MS);
+	return s->probe == STORE_NOBODY || !store_is_away(s);
+}
+
+/* Notes whether the database is there, and logs what is new.  One that has
+ * failed us is met again by a new connection: another may need our place. */
+static void
+note_database(struct store *s, bool is_down)
+{
+	bool is_quiet = s->probe == STORE_NOBODY; /* the caller has store_reason() */
+	if (is_down) {
+		s->reason = db_reason(s->db);
+		db_disconnect(s->db);
+		if (!is_quiet && (s->state != DOWN || strcmp(s->logged, s->reason) != 0))
+			log_error("database: %s", s->reason);
+		snprintf(s->logged, sizeof s->logged, "%s", s->reason);
+	} else if (s->state == DOWN && !is_quiet) {
+		log_info("database: back");
+	}
+	if (is_down ? s->probe == STORE_PROCESSES : s->state != UP)
+		spool_note_away(s->spool, is_down);
+	s->state = is_down ? DOWN : UP;
+	atomic_store(&s->is_away, is_down);
+}
+
+static void
+note_spool(struct store *s, enum err e)
+{
+	if (e == ERR_SPOOL)
+		s->reason = spool_reason(s->spool);
+	if (e == ERR_SPOOL && !s->is_spool_failing)
+		log_error("spool: %s", s->reason);
+	else if (!e && s->is_spool_failing)
+		log_info("spool: can be written again");
+	s->is_spool_failing = e == ERR_SPOOL;
+}
+
+/* -------------------------------------------------------------- database */
 
 /* One call of sms.ingest.  A connection that broke while it was idle shows
  * only now, and a conflict passes: a replay is harmless, by ingest_id. */
@@ -60,8 +140,6 @@ ingest(
 {
 	enum err e = ERR_DB_DOWN;
 	bool is_fresh = false; /* the connection was made here */
-	if (clock_ms() < s->retry_at)
-		return ERR_DB_DOWN;
 	do {
 		if (!db_is_connected(s->db)) {
 			e = db_connect(s->db, deadline);
@@ -71,11 +149,10 @@ ingest(
 			e = db_ingest(s->db, events, n, notify, deadline);
 	} while (clock_left(deadline) > 0 &&
 		 (e == ERR_DB_CONFLICT || (!db_is_connected(s->db) && !is_fresh)));
-	bool is_down = e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN;
-	if (is_down)
-		s->retry_at = clock_ms() + RETRY_PAUSE_MS;
-	if (is_down || e == ERR_OK || e == ERR_DB_DATA)
-		note_state(s, is_down);
+	if (e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN)
+		note_database(s, true);
+	else if (e == ERR_OK || e == ERR_DB_DATA)
+		note_database(s, false);
 	return e;
 }
 
@@ -103,26 +180,100 @@ commit_refused(struct store *s, struct event *ev, int64_t deadline)
 	return !e ? ERR_DB_DATA : e == ERR_DB_DATA ? ERR_SYSTEM : e;
 }
 
+/* Commits n events and sets the result of each.  When one of them is bad the
+ * halves go by themselves, that it alone suffers.  Returns the first error that
+ * is not an event's own. */
+static enum err
+commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
+{
+	int64_t own = clock_ms() + s->conf->timeout_ms;
+	enum err e =
+	    ingest(s, events, n, s->conf->notify, own < deadline ? own : deadline);
+	if (e == ERR_DB_DATA && n > 1) {
+		enum err first = commit(s, events, n / 2, deadline);
+		enum err second = commit(s, events + n / 2, n - n / 2, deadline);
+		return first ? first : second;
+	}
+	if (e == ERR_DB_DATA && n == 1)
+		e = commit_refused(s, events[0], own < deadline ? own : deadline);
+	for (size_t i = 0; i < n; i++)
+		events[i]->result = e;
+	return e == ERR_DB_DATA || e == ERR_SYSTEM ? ERR_OK : e;
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* Writes what was not committed, all of it into one file. */
+static enum err
+spool_rest(struct store *s, struct event *const *events, size_t n)
+{
+	size_t n_left = 0;
+	for (size_t i = 0; i < n; i++)
+		if (!event_is_kept(events[i]))
+			s->unkept[n_left++] = events[i];
+	if (n_left == 0)
+		return ERR_OK;
+	qsort(s->unkept, n_left, sizeof *s->unkept, event_compare);
+	enum err e = spool_put(s->spool, s->unkept, n_left);
+	note_spool(s, e);
+	for (size_t i = 0; i < n_left; i++) {
+		s->unkept[i]->result = e;
+		s->unkept[i]->is_spooled = !e;
+	}
+	return e;
+}
+
 enum err
 store_commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
 {
-	int64_t own = clock_ms() + s->conf->timeout_ms;
-	if (own < deadline)
-		deadline = own;
-	enum err e = ingest(s, events, n, s->conf->notify, deadline);
+	int64_t until = deadline - STORE_SPOOL_MS;
+	bool has_tried = may_try(s) && clock_left(deadline) >= STORE_MIN_MS;
+	enum err e = ERR_DB_DOWN;
 	for (size_t i = 0; i < n; i++)
 		events[i]->result = e;
-	if (e != ERR_DB_DATA || n == 0)
-		return e;
-	if (n == 1) {
-		events[0]->result = commit_refused(s, events[0], deadline);
-		return events[0]->result == ERR_DB_DATA ? ERR_OK : events[0]->result;
+	if (has_tried)
+		e = commit(s, events, n, until);
+	if (n == 0 && e) {
+		e = spool_try(s->spool);
+		note_spool(s, e);
+	} else if (n > 0) {
+		e = spool_rest(s, events, n);
 	}
-	/* One of them is bad: each by itself, that it alone suffers. */
-	e = ERR_OK;
-	for (size_t i = 0; i < n; i++) {
-		enum err one = store_commit(s, &events[i], 1, deadline);
-		e = one ? one : e;
-	}
+	/* Neither way: the database may be back all the same. */
+	if (e && !has_tried && clock_left(deadline) >= STORE_MIN_MS)
+		e = commit(s, events, n, until);
 	return e;
+}
+
+void
+store_stats(struct store *s, struct store_stats *stats_r)
+{
+	stats_r->is_up = s->state == UP && !store_is_away(s);
+	note_spool(s, spool_usage(s->spool, &stats_r->spool));
+}
+
+enum err
+store_ingest(struct store *s, struct event *const *events, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		events[i]->result = ERR_DB_DOWN;
+	return commit(s, events, n, INT64_MAX);
+}
+
+bool
+store_is_connected(const struct store *s)
+{
+	return db_is_connected(s->db);
+}
+
+struct spool *
+store_spool(struct store *s)
+{
+	return s->spool;
+}
+
+void
+store_disconnect(struct store *s)
+{
+	db_disconnect(s->db);
 }

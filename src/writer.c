@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-enum { MIN_LEFT_MS = 300 };
-
 /* One call of writer_submit(), on its stack. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
@@ -22,8 +20,9 @@ struct waiting {
 struct writer {
 	struct store *store; /* the thread's alone, once it runs */
 	size_t max_batch;
-	struct waiting **batch; /* the thread's alone */
-	struct event **events;  /* the thread's alone */
+	struct waiting **batch;  /* the thread's alone */
+	struct event **events;   /* the thread's alone */
+	struct store_stats seen; /* the thread's alone */
 	pthread_t thread;
 	bool is_running; /* set before other threads begin */
 	pthread_condattr_t monotonic;
@@ -63,20 +62,28 @@ give_up(struct writer *w, struct waiting *x)
 	w->stats.failed += x->ev != NULL;
 }
 
-/* Moves what waits, oldest first, from the queue to the batch.  One whose time
- * is all but over would have the whole batch end with it. */
+static bool
+is_late(const struct waiting *x, int64_t now)
+{
+	return x->deadline < now + STORE_MIN_MS;
+}
+
+/* Moves what waits, oldest first, from the queue to the batch.  Those whose time
+ * is all but over go by themselves, straight to the spool: the whole batch would
+ * have to end with them. */
 static size_t
 take(struct writer *w)
 {
-	struct waiting *x;
+	struct waiting *x, *next;
 	size_t n = 0;
-	int64_t soon = clock_ms() + MIN_LEFT_MS;
-	while (n < w->max_batch && (x = TAILQ_FIRST(&w->waiting))) {
-		if (x->deadline < soon) {
-			give_up(w, x);
-			pthread_cond_signal(&x->done);
+	int64_t now = clock_ms();
+	bool has_late = false;
+	TAILQ_FOREACH(x, &w->waiting, link)
+	has_late = has_late || is_late(x, now);
+	for (x = TAILQ_FIRST(&w->waiting); x && n < w->max_batch; x = next) {
+		next = TAILQ_NEXT(x, link);
+		if (has_late && !is_late(x, now))
 			continue;
-		}
 		TAILQ_REMOVE(&w->waiting, x, link);
 		x->is_taken = true;
 		w->batch[n++] = x;
@@ -84,7 +91,8 @@ take(struct writer *w)
 	return n;
 }
 
-/* Commits the batch of n, before the first of them is out of patience. */
+/* Commits the batch of n, before the first of them is out of patience.  With a
+ * trial in it the state of things is looked at, too. */
 static void
 commit(struct writer *w, size_t n)
 {
@@ -97,6 +105,8 @@ commit(struct writer *w, size_t n)
 			deadline = w->batch[i]->deadline;
 	}
 	enum err e = store_commit(w->store, w->events, n_events, deadline);
+	if (n_events < n)
+		store_stats(w->store, &w->seen);
 	for (size_t i = 0; i < n; i++)
 		w->batch[i]->result = w->batch[i]->ev ? w->batch[i]->ev->result : e;
 }
@@ -106,6 +116,8 @@ count(struct writer_stats *stats, const struct event *ev)
 {
 	if (ev->result != ERR_OK && ev->result != ERR_DB_DATA)
 		stats->failed++;
+	else if (ev->is_spooled)
+		stats->spooled++;
 	else if (ev->http_status != EVENT_NO_INT)
 		stats->rejected++;
 	else if (ev->duplicate_of)
@@ -128,6 +140,7 @@ release(struct writer *w, size_t n)
 		pthread_cond_signal(&w->batch[i]->done);
 	}
 	w->stats.commits += has_events;
+	w->stats.store = w->seen;
 }
 
 /* Holds the mutex but while it waits or commits. */
@@ -213,6 +226,7 @@ writer_submit(struct writer *w, struct event *ev, int64_t deadline)
 		commit(w, 1);
 		if (ev)
 			count(&w->stats, ev);
+		w->stats.store = w->seen;
 		return x.result;
 	}
 	pthread_cond_init(&x.done, &w->monotonic);

@@ -10,8 +10,10 @@
 struct writer;
 
 struct writer_stats {
-	uint64_t stored, duplicate, rejected, failed; /* events by their outcome */
-	uint64_t commits;                             /* batches with an event */
+	/* events by their outcome */
+	uint64_t stored, duplicate, rejected, spooled, failed;
+	uint64_t commits;         /* batches with an event */
+	struct store_stats store; /* as of the last trial */
 };
 
 /* max_batch: events a commit.  Without writer_start() each writer_submit()
@@ -24,7 +26,7 @@ enum err writer_start(struct writer *w) MUST_USE;
 void writer_close(struct writer **writer);
 
 /* Hands in an event and waits until its outcome is known, or deadline
- * (clock_ms()).  ev NULL tries whether an event could be stored now.
+ * (clock_ms()).  ev NULL tries whether an event would be kept now.
  * Errors: those of store_commit(); ERR_BUSY when its turn did not come. */
 enum err writer_submit(struct writer *w, struct event *ev, int64_t deadline) MUST_USE;
 

@@ -43,7 +43,16 @@ def config_text(conninfo, sources, server="", database="timeout = 2s", log="debu
 
 
 def write_config(folder, text, mode=0o600):
-    return write(new_folder(folder, "c") / "smshook.conf", text, mode)
+    """With a spool of its own beside it, unless the text names one."""
+    place = new_folder(folder, "c")
+    if "[spool]" not in text:
+        text += f"[spool]\ndirectory = {new_folder(place, 'spool')}\n"
+    return write(place / "smshook.conf", text, mode)
+
+
+def spool_of(config):
+    """The spool's folder that a configuration file names."""
+    return Path(re.search(r"^directory\s*=\s*(\S+)", Path(config).read_text(), re.M)[1])
 
 
 def check_log(text, config=""):

@@ -1,0 +1,237 @@
+#include "drain.h"
+
+#include "decode.h"
+#include "log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_FILES = 1024, MAX_BYTES = 8 << 20, MAX_STRETCH = 4 };
+
+/* A file of the batch. */
+struct drained {
+	struct spoolfile file;
+	size_t name; /* its index in names */
+};
+
+struct drain {
+	const struct conf *conf;
+	struct store *store;
+	struct spool *spool; /* the store's */
+	struct spool_names names;
+	size_t next;      /* of names */
+	size_t n_careful; /* files to go by themselves: one may be the trouble */
+	struct drained *batch;
+	size_t n_batch;
+	unsigned char newest[16]; /* ingest id in the batch */
+};
+
+enum err
+drain_open(struct drain **drain_r, const struct conf *conf, struct store *store)
+{
+	struct drain *d = calloc(1, sizeof *d);
+	*drain_r = d;
+	if (!d)
+		return ERR_MEMORY;
+	d->conf = conf;
+	d->store = store;
+	d->spool = store_spool(store);
+	d->batch = calloc(MAX_FILES, sizeof *d->batch);
+	return d->batch ? ERR_OK : ERR_MEMORY;
+}
+
+void
+drain_close(struct drain **drain)
+{
+	if (!*drain)
+		return;
+	free((*drain)->names.names);
+	free((*drain)->batch);
+	free(*drain);
+	*drain = NULL;
+}
+
+/* --------------------------------------------------------------- reading */
+
+static const struct conf_source *
+source_named(const struct conf *conf, struct text name)
+{
+	for (size_t i = 0; i < conf->n_sources; i++)
+		if (text_is(name, conf->sources[i].name))
+			return &conf->sources[i];
+	return NULL;
+}
+
+/* By its source's settings; of a rejected body the file tells the verdict. */
+static enum err
+decode_file(const struct conf *conf, struct spoolfile *f)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		struct event *ev = &f->events[i];
+		const struct conf_source *source = source_named(conf, ev->source);
+		if (ev->http_status == EVENT_NO_INT &&
+		    decode(ev, text_of(source ? source->timezone : NULL),
+			text_of(source ? source->device_id : NULL)) == ERR_MEMORY)
+			return ERR_MEMORY;
+	}
+	return ERR_OK;
+}
+
+/* Whether a batch of n events ends before the next file: not while an event of
+ * that was received before one that we have.  Names begin with the first id. */
+static bool
+is_full(const struct drain *d, size_t n, size_t max_events, uint64_t n_bytes)
+{
+	char newest[33];
+	if (d->n_batch == 0)
+		return false;
+	if (d->n_careful > 0 || d->n_batch == MAX_FILES || n_bytes > MAX_BYTES ||
+	    n > MAX_STRETCH * max_events)
+		return true;
+	for (int i = 0; i < 16; i++)
+		snprintf(newest + 2 * i, 3, "%02x", d->newest[i]);
+	return n >= max_events && memcmp(newest, d->names.names[d->next], 32) < 0;
+}
+
+/* Takes a file into the batch: how many events.  One that is gone, or was broken
+ * and is in bad/ now, has none. */
+static enum err
+take_file(struct drain *d, size_t *n_r)
+{
+	struct drained *b = &d->batch[d->n_batch];
+	enum err e = spool_read(d->spool, d->names.names[d->next], false, &b->file);
+	*n_r = 0;
+	if (e == ERR_SPOOL)
+		return ERR_OK;
+	if (!e)
+		e = decode_file(d->conf, &b->file);
+	if (e) {
+		spoolfile_free(&b->file);
+		return e;
+	}
+	for (size_t i = 0; i < b->file.n; i++)
+		if (memcmp(b->file.events[i].ingest_id, d->newest, 16) > 0)
+			memcpy(d->newest, b->file.events[i].ingest_id, 16);
+	*n_r = b->file.n;
+	b->name = d->next;
+	d->n_batch++;
+	return ERR_OK;
+}
+
+/* Reads files from d->next on: how many events they have. */
+static enum err
+gather(struct drain *d, size_t max_events, size_t *n_r)
+{
+	uint64_t n_bytes = 0, len;
+	size_t n;
+	*n_r = d->n_batch = 0;
+	memset(d->newest, 0, sizeof d->newest);
+	while (d->next < d->names.n && !is_full(d, *n_r, max_events, n_bytes)) {
+		enum err e = take_file(d, &n);
+		if (e)
+			return d->n_batch > 0 ? ERR_OK : e;
+		if (n > 0 && spoolfile_is_name(d->names.names[d->next], &len))
+			n_bytes += len;
+		*n_r += n;
+		d->next++;
+	}
+	return ERR_OK;
+}
+
+/* ------------------------------------------------------------ committing */
+
+static enum err
+commit(struct drain *d, size_t n)
+{
+	struct event **events = calloc(n + 1, sizeof(struct event *));
+	size_t k = 0;
+	if (!events)
+		return ERR_MEMORY;
+	for (size_t i = 0; i < d->n_batch; i++)
+		for (size_t j = 0; j < d->batch[i].file.n; j++)
+			events[k++] = &d->batch[i].file.events[j];
+	qsort(events, n, sizeof *events, event_compare);
+	enum err e = store_ingest(d->store, events, n);
+	free(events);
+	return e;
+}
+
+/* Removes a file of which each event is in the database. */
+static void
+finish_file(struct drain *d, struct drained *b)
+{
+	const char *name = d->names.names[b->name];
+	bool is_whole = true, is_refused = false;
+	for (size_t i = 0; i < b->file.n; i++) {
+		is_refused = is_refused || b->file.events[i].result == ERR_SYSTEM;
+		is_whole = is_whole && event_is_kept(&b->file.events[i]);
+	}
+	if (is_refused)
+		spool_condemn(d->spool, name, "PostgreSQL refuses one of its bodies");
+	else if (is_whole)
+		spool_remove(d->spool, name);
+}
+
+/* The batch into the database, and its files away.  A file that gets no answer
+ * by itself, while the database is well, waits until the others are through:
+ * then *n_r is 0. */
+static enum err
+drain_gathered(struct drain *d, size_t *n_r)
+{
+	bool is_alone = d->n_batch == 1;
+	size_t first = d->batch[0].name;
+	enum err e = commit(d, *n_r);
+	for (size_t i = 0; i < d->n_batch; i++) {
+		if (e != ERR_MEMORY)
+			finish_file(d, &d->batch[i]);
+		spoolfile_free(&d->batch[i].file);
+	}
+	if (!e) {
+		d->n_careful -= d->n_careful > 0;
+		return e;
+	}
+	if (d->n_careful < d->n_batch)
+		d->n_careful = d->n_batch;
+	*n_r = 0;
+	if (e == ERR_DB_UNKNOWN && is_alone &&
+	    store_ingest(d->store, NULL, 0) == ERR_OK) {
+		log_error("spool: %s/new/%s: PostgreSQL gives no answer to it; the "
+			  "others go first",
+		    d->conf->spool_directory, d->names.names[first]);
+		return ERR_OK;
+	}
+	d->next = first;
+	return e;
+}
+
+/* Lists the spool when all that was listed has been seen. */
+static enum err
+list(struct drain *d)
+{
+	if (d->next < d->names.n)
+		return ERR_OK;
+	free(d->names.names);
+	d->next = 0;
+	return spool_list(d->spool, false, &d->names);
+}
+
+enum err
+drain_batch(struct drain *d, size_t max_events, size_t *n_r)
+{
+	*n_r = 0;
+	enum err e = list(d);
+	if (e || d->names.n == 0)
+		return e;
+	/* before anything is read in vain */
+	if (!store_is_connected(d->store) && (e = store_ingest(d->store, NULL, 0)))
+		return e;
+	if (!spool_lock(d->spool))
+		return ERR_BUSY;
+	while (!e && *n_r == 0 && d->next < d->names.n) {
+		e = gather(d, max_events, n_r);
+		if (!e && d->n_batch > 0)
+			e = drain_gathered(d, n_r);
+	}
+	spool_unlock(d->spool);
+	return e;
+}

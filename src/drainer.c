@@ -1,0 +1,147 @@
+#include "drainer.h"
+
+#include "clock.h"
+#include "drain.h"
+#include "log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { PAUSE_MS = 500, BATCH = 512 };
+
+struct drainer {
+	struct store *served;
+	struct store *store; /* the thread's alone, as the drain is */
+	struct drain *drain;
+	pthread_t thread;
+	bool is_running;
+	int stop_fd; /* readable from the stop on */
+	atomic_bool is_stopping;
+	atomic_ullong n_events;
+	char logged[400]; /* why it could not go on; empty: it could */
+};
+
+static void
+note(struct drainer *d, enum err e, uint64_t n)
+{
+	const char *reason = e == ERR_MEMORY ? "out of memory" : store_reason(d->store);
+	if (e && e != ERR_BUSY && strcmp(d->logged, reason) != 0)
+		log_warn("drain: the spool must wait: %s", reason);
+	if (e && e != ERR_BUSY)
+		snprintf(d->logged, sizeof d->logged, "%s", reason);
+	else
+		*d->logged = '\0';
+	if (n > 0)
+		log_info("drain: %" PRIu64 " events of the spool are in the database", n);
+}
+
+/* Until the spool is empty, or cannot be drained now.  That an event went in is
+ * what tells that the database is back: an empty batch may pass where a real one
+ * does not. */
+static void
+drain(struct drainer *d)
+{
+	uint64_t total = 0;
+	size_t n = 0;
+	enum err e;
+	do {
+		e = drain_batch(d->drain, BATCH, &n);
+		if (n > 0 && store_is_away(d->served))
+			store_set_back(d->served);
+		atomic_fetch_add(&d->n_events, n);
+		total += n;
+	} while (!e && n > 0 && !atomic_load(&d->is_stopping));
+	if ((!e || e == ERR_BUSY || e == ERR_SPOOL) && total == 0 &&
+	    store_is_away(d->served) && !store_ingest(d->store, NULL, 0))
+		store_set_back(d->served);
+	note(d, e, total);
+	store_disconnect(d->store);
+}
+
+static void *
+run(void *arg)
+{
+	struct drainer *d = arg;
+	struct pollfd stop = {.fd = d->stop_fd, .events = POLLIN};
+	while (!atomic_load(&d->is_stopping)) {
+		drain(d);
+		poll(&stop, 1, PAUSE_MS);
+	}
+	return NULL;
+}
+
+static enum err
+open_parts(struct drainer *d, const struct conf *conf)
+{
+	enum err e = store_open(&d->store, conf, STORE_NOBODY);
+	if (!e || e == ERR_SPOOL)
+		e = drain_open(&d->drain, conf, d->store);
+	if (e)
+		return e;
+	d->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (d->stop_fd < 0) {
+		log_error("eventfd: %m");
+		return ERR_SYSTEM;
+	}
+	int error = pthread_create(&d->thread, NULL, run, d);
+	if (error) {
+		log_error("cannot start the drainer's thread: %s", strerror(error));
+		return ERR_SYSTEM;
+	}
+	d->is_running = true;
+	return ERR_OK;
+}
+
+enum err
+drainer_start(struct drainer **drainer_r, const struct conf *conf, struct store *served)
+{
+	struct drainer *d = calloc(1, sizeof *d);
+	*drainer_r = d;
+	if (!d)
+		return ERR_MEMORY;
+	d->served = served;
+	d->stop_fd = -1;
+	return open_parts(d, conf);
+}
+
+void
+drainer_hurry(struct drainer *d)
+{
+	uint64_t one = 1;
+	if (!d || !d->is_running)
+		return;
+	atomic_store(&d->is_stopping, true);
+	if (write(d->stop_fd, &one, sizeof one) < 0)
+		log_warn("eventfd: %m");
+}
+
+void
+drainer_stop(struct drainer **drainer)
+{
+	struct drainer *d = *drainer;
+	if (!d)
+		return;
+	if (d->is_running) {
+		drainer_hurry(d);
+		pthread_join(d->thread, NULL);
+	}
+	if (d->stop_fd >= 0)
+		close(d->stop_fd);
+	drain_close(&d->drain);
+	store_close(&d->store);
+	free(d);
+	*drainer = NULL;
+}
+
+uint64_t
+drainer_count(const struct drainer *d)
+{
+	return atomic_load(&d->n_events);
+}

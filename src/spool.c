@@ -1,0 +1,428 @@
+#include "spool.h"
+
+#include "clock.h"
+#include "durable.h"
+#include "log.h"
+#include "spooldir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	BLOCK = 4096,       /* what a small file takes on the disk */
+	COUNT_MS = 1000,    /* counting again, at the soonest */
+	COUNT_SHARE = 20,   /* and at most this part of our time */
+	FILE_MAX = INT32_MAX, /* no batch is larger */
+	BAD_SUFFIXES = 100
+};
+
+struct spool {
+	struct spooldir dir;
+	int64_t max_size;
+	struct spool_usage usage;
+	int64_t count_at; /* clock_ms() from when on usage is to be counted again */
+};
+
+enum err
+spool_open(struct spool **spool_r, const char *directory, int64_t max_size)
+{
+	struct spool *sp = calloc(1, sizeof *sp);
+	*spool_r = sp;
+	if (!sp)
+		return ERR_MEMORY;
+	sp->max_size = max_size;
+	spooldir_init(&sp->dir, directory);
+	return spooldir_ready(&sp->dir);
+}
+
+void
+spool_close(struct spool **spool)
+{
+	if (!*spool)
+		return;
+	spooldir_close(&(*spool)->dir);
+	free(*spool);
+	*spool = NULL;
+}
+
+const char *
+spool_reason(const struct spool *sp)
+{
+	return sp->dir.reason;
+}
+
+/* --------------------------------------------------------------- listing */
+
+static int64_t
+on_disk(uint64_t len)
+{
+	return (int64_t)((len + BLOCK - 1) / BLOCK * BLOCK);
+}
+
+static bool
+count_file(const char *name, void *arg)
+{
+	struct spool *sp = arg;
+	uint64_t len;
+	if (spoolfile_is_name(name, &len)) {
+		sp->usage.n_files++;
+		sp->usage.bytes += (uint64_t)on_disk(len);
+	}
+	return true;
+}
+
+static bool
+count_bad(const char *name, void *arg)
+{
+	struct spool *sp = arg;
+	size_t len = strlen(name);
+	sp->usage.n_bad += len < 7 || strcmp(name + len - 7, ".reason") != 0;
+	return true;
+}
+
+enum err
+spool_usage(struct spool *sp, struct spool_usage *usage_r)
+{
+	int64_t start = clock_ms();
+	enum err e = spooldir_ready(&sp->dir);
+	if (!e && start >= sp->count_at) {
+		sp->usage = (struct spool_usage){0};
+		e = spooldir_each(&sp->dir, SPOOLDIR_NEW, count_file, sp);
+		if (!e)
+			e = spooldir_each(&sp->dir, SPOOLDIR_BAD, count_bad, sp);
+		int64_t now = clock_ms();
+		sp->count_at = now + COUNT_MS + COUNT_SHARE * (now - start);
+	}
+	*usage_r = sp->usage;
+	return e;
+}
+
+struct listing {
+	struct spool_names *names;
+	size_t size;
+};
+
+static bool
+list_name(const char *name, void *arg)
+{
+	struct listing *l = arg;
+	uint64_t len;
+	if (!spoolfile_is_name(name, &len))
+		return true;
+	if (l->names->n == l->size) {
+		size_t size = l->size * 2 + 64;
+		void *grown = realloc(l->names->names, size * SPOOLFILE_NAME_SIZE);
+		if (!grown)
+			return false;
+		l->names->names = grown;
+		l->size = size;
+	}
+	strcpy(l->names->names[l->names->n++], name);
+	return true;
+}
+
+static bool
+condemn_foreign(const char *name, void *arg)
+{
+	struct spool *sp = arg;
+	uint64_t len;
+	if (!spoolfile_is_name(name, &len))
+		spool_condemn(sp, name, "it is no file of the spool");
+	return true;
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+enum err
+spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r)
+{
+	struct listing l = {.names = names_r};
+	*names_r = (struct spool_names){0};
+	enum err e =
+	    spooldir_each(&sp->dir, is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW, list_name, &l);
+	if (!e && !is_bad)
+		e = spooldir_each(&sp->dir, SPOOLDIR_NEW, condemn_foreign, sp);
+	if (!e && names_r->n > 0)
+		qsort(names_r->names, names_r->n, SPOOLFILE_NAME_SIZE, compare_names);
+	return e;
+}
+
+/* --------------------------------------------------------------- writing */
+
+/* Puts bytes into new/, or only into tmp/ for a trial. */
+static enum err
+write_file(
+    struct spool *sp, const char *name, enum spooldir_folder folder, struct text bytes)
+{
+	struct spool_usage usage;
+	enum err e = spool_usage(sp, &usage);
+	if (e)
+		return e;
+	if ((int64_t)usage.bytes + on_disk(bytes.len) > sp->max_size)
+		return spooldir_fail(&sp->dir,
+		    "%" PRIu64 " files of %" PRIu64 " MiB are waiting, which is [spool] "
+		    "max_size; mend the database",
+		    usage.n_files, usage.bytes >> 20);
+	const char *failed = durable_create(
+	    sp->dir.folders[SPOOLDIR_TMP], sp->dir.folders[folder], name, bytes);
+	if (failed)
+		return spooldir_fail(&sp->dir, "cannot %s: %s", failed, strerror(errno));
+	return ERR_OK;
+}
+
+enum err
+spool_put(struct spool *sp, struct event *const *events, size_t n)
+{
+	char name[SPOOLFILE_NAME_SIZE];
+	struct text bytes;
+	enum err e = spoolfile_encode(events, n, &bytes);
+	if (e)
+		return e;
+	spoolfile_name(name, events[0], bytes.len);
+	e = write_file(sp, name, SPOOLDIR_NEW, bytes);
+	if (!e) {
+		sp->usage.n_files++;
+		sp->usage.bytes += (uint64_t)on_disk(bytes.len);
+	}
+	free((char *)bytes.ptr);
+	return e;
+}
+
+enum err
+spool_try(struct spool *sp)
+{
+	char name[40];
+	snprintf(name, sizeof name, "trial.%ld.%" PRIxPTR, (long)getpid(), (uintptr_t)sp);
+	enum err e = write_file(sp, name, SPOOLDIR_TMP, TEXT("trial\n"));
+	if (!e)
+		unlinkat(sp->dir.folders[SPOOLDIR_TMP], name, 0);
+	return e;
+}
+
+/* --------------------------------------------------------------- reading */
+
+bool
+spool_lock(struct spool *sp)
+{
+	/* NFS may know no locks: then two may drain, which does no harm */
+	return spooldir_ready(&sp->dir) == ERR_OK &&
+	       (flock(sp->dir.folders[SPOOLDIR_NEW], LOCK_EX | LOCK_NB) == 0 ||
+		   errno != EWOULDBLOCK);
+}
+
+void
+spool_unlock(struct spool *sp)
+{
+	if (sp->dir.folders[SPOOLDIR_NEW] >= 0)
+		flock(sp->dir.folders[SPOOLDIR_NEW], LOCK_UN);
+}
+
+/* How many bytes there were, up to len; -1 on an error. */
+static ssize_t
+read_all(int fd, char *bytes, size_t len)
+{
+	size_t n = 0;
+	while (n < len) {
+		ssize_t got = read(fd, bytes + n, len - n);
+		if (got < 0 && errno != EINTR)
+			return -1;
+		if (got == 0)
+			break;
+		n += got > 0 ? (size_t)got : 0;
+	}
+	return (ssize_t)n;
+}
+
+/* Bytes of an open file, which must have the length that its name tells.  NULL
+ * when that is not so, with *fault_r; or when it cannot be read, with errno. */
+static char *
+read_bytes(int fd, const char *name, size_t *len_r, const char **fault_r)
+{
+	struct stat st;
+	uint64_t len = 0;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		*fault_r = "it is no plain file";
+		return NULL;
+	}
+	if (!spoolfile_is_name(name, &len) || (uint64_t)st.st_size != len ||
+	    len > FILE_MAX) {
+		*fault_r = "its length is not the one in its name: it is torn";
+		return NULL;
+	}
+	char *bytes = malloc((size_t)len + 1);
+	if (!bytes) {
+		*fault_r = spoolfile_no_memory;
+		return NULL;
+	}
+	ssize_t n = read_all(fd, bytes, (size_t)len);
+	if (n >= 0 && (uint64_t)n == len) {
+		*len_r = (size_t)len;
+		return bytes;
+	}
+	if (n >= 0)
+		*fault_r = "it cannot be read to its end";
+	free(bytes);
+	return NULL;
+}
+
+/* As read_bytes(), by name. */
+static char *
+read_named(int folder_fd, const char *name, size_t *len_r, const char **fault_r)
+{
+	*fault_r = NULL;
+	int fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		if (errno == ELOOP)
+			*fault_r = "it is a symbolic link";
+		else if (errno == EACCES || errno == ENXIO)
+			*fault_r = "it cannot be opened";
+		return NULL;
+	}
+	char *bytes = read_bytes(fd, name, len_r, fault_r);
+	int error = errno;
+	close(fd);
+	errno = error;
+	return bytes;
+}
+
+enum err
+spool_read(struct spool *sp, const char *name, bool is_bad, struct spoolfile *file_r)
+{
+	const char *fault;
+	size_t len;
+	*file_r = (struct spoolfile){0};
+	enum err e = spooldir_ready(&sp->dir);
+	if (e)
+		return e;
+	char *bytes = read_bytes(
+	    sp->dir.folders[is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW], name, &len, &fault);
+	if (!bytes && !fault)
+		return spooldir_fail(&sp->dir, "%s: %s", name, strerror(errno));
+	if (bytes)
+		fault = spoolfile_decode(file_r, bytes, len);
+	if (!fault)
+		return ERR_OK;
+	spoolfile_free(file_r);
+	if (fault == spoolfile_no_memory)
+		return ERR_MEMORY;
+	if (!is_bad)
+		spool_condemn(sp, name, fault);
+	return spooldir_fail(&sp->dir, "%s: %s", name, fault);
+}
+
+void
+spool_remove(struct spool *sp, const char *name)
+{
+	uint64_t len;
+	if (unlinkat(sp->dir.folders[SPOOLDIR_NEW], name, 0) < 0) {
+		if (errno != ENOENT)
+			log_error("%s/new/%s: cannot be removed, so it will be drained "
+				  "again, without harm: %m",
+			    sp->dir.path, name);
+	} else if (spoolfile_is_name(name, &len) && sp->usage.n_files > 0) {
+		sp->usage.n_files--;
+		sp->usage.bytes -= (uint64_t)on_disk(len);
+	}
+}
+
+static void
+write_reason(struct spool *sp, const char *name, const char *why)
+{
+	char path[320], line[300];
+	int n = snprintf(line, sizeof line, "%s\n", why);
+	snprintf(path, sizeof path, "%s.reason", name);
+	unlinkat(sp->dir.folders[SPOOLDIR_BAD], path, 0);
+	if (durable_create(sp->dir.folders[SPOOLDIR_TMP], sp->dir.folders[SPOOLDIR_BAD],
+		path, (struct text){line, (size_t)n}))
+		log_warn("%s/bad/%s: %m", sp->dir.path, path);
+}
+
+void
+spool_condemn(struct spool *sp, const char *name, const char *why)
+{
+	char bad[300];
+	const char *failed = "move a file";
+	snprintf(bad, sizeof bad, "%s", name);
+	for (int i = 1; failed && i < BAD_SUFFIXES; i++) {
+		failed = durable_move(sp->dir.folders[SPOOLDIR_NEW], name,
+		    sp->dir.folders[SPOOLDIR_BAD], bad);
+		if (!failed || errno != EEXIST)
+			break;
+		snprintf(bad, sizeof bad, "%s~%d", name, i);
+	}
+	if (failed) {
+		if (errno != ENOENT) /* else another process was faster */
+			log_error("%s/new/%s: %s, and it cannot be moved to bad/: %m",
+			    sp->dir.path, name, why);
+		return;
+	}
+	log_error("%s/bad/%s: moved here: %s", sp->dir.path, bad, why);
+	write_reason(sp, bad, why);
+	sp->count_at = 0;
+}
+
+enum err
+spool_retry(struct spool *sp, const char *name)
+{
+	char reason[320];
+	enum err e = spooldir_ready(&sp->dir);
+	if (e)
+		return e;
+	const char *failed = durable_move(
+	    sp->dir.folders[SPOOLDIR_BAD], name, sp->dir.folders[SPOOLDIR_NEW], name);
+	if (failed)
+		return spooldir_fail(
+		    &sp->dir, "cannot %s: bad/%s: %s", failed, name, strerror(errno));
+	snprintf(reason, sizeof reason, "%s.reason", name);
+	unlinkat(sp->dir.folders[SPOOLDIR_BAD], reason, 0);
+	sp->count_at = 0;
+	return ERR_OK;
+}
+
+/* ------------------------------------------------------------------ away */
+
+static const char away[] = "away";
+
+bool
+spool_is_away(struct spool *sp, long pause_ms)
+{
+	struct stat st;
+	struct timespec now;
+	if (spooldir_ready(&sp->dir) ||
+	    fstatat(sp->dir.fd, away, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t age = (now.tv_sec - st.st_mtim.tv_sec) * INT64_C(1000) +
+		      (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000;
+	if (age >= -pause_ms && age < pause_ms) /* clocks are set back, too */
+		return true;
+	spool_note_away(sp, true);
+	return false;
+}
+
+void
+spool_note_away(struct spool *sp, bool is_away)
+{
+	if (spooldir_ready(&sp->dir))
+		return;
+	if (!is_away) {
+		unlinkat(sp->dir.fd, away, 0);
+		return;
+	}
+	int fd = openat(sp->dir.fd, away,
+	    O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return;
+	futimens(fd, NULL);
+	close(fd);
+}

@@ -1,0 +1,315 @@
+#include "spoolfile.h"
+
+#include "datetime.h"
+
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { ID_LEN = 36, SHA256_HEX = 64, MAX_EVENTS = 100000, LINE_SIZE = 512 };
+
+static const char magic[] = "smshook spool 1\n";
+const char spoolfile_no_memory[] = "out of memory";
+
+/* ------------------------------------------------------------- encoding */
+
+/* A text that grows.  open_memstream(3) is no help: it hides a write that found
+ * no memory. */
+struct buffer {
+	char *bytes;
+	size_t len, size;
+	bool has_failed;
+};
+
+static void
+put_bytes(struct buffer *b, const char *bytes, size_t len)
+{
+	if (len > b->size - b->len) {
+		size_t size = (b->len + len) * 2 + 1024;
+		char *grown = realloc(b->bytes, size);
+		b->has_failed = b->has_failed || !grown;
+		if (!grown)
+			return;
+		b->bytes = grown;
+		b->size = size;
+	}
+	if (len > 0)
+		memcpy(b->bytes + b->len, bytes, len);
+	b->len += len;
+}
+
+/* A line, or a piece of one, of less than LINE_SIZE bytes. */
+static void put(struct buffer *b, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+put(struct buffer *b, const char *format, ...)
+{
+	char line[LINE_SIZE];
+	va_list ap;
+	va_start(ap, format);
+	int n = vsnprintf(line, sizeof line, format, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= sizeof line)
+		b->has_failed = true;
+	else
+		put_bytes(b, line, (size_t)n);
+}
+
+static void
+put_id(struct buffer *b, const unsigned char id[16])
+{
+	put(b, "ingest-id: ");
+	for (int i = 0; i < 16; i++)
+		put(b, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+	put(b, "\n");
+}
+
+static void
+put_time(struct buffer *b, int64_t us)
+{
+	time_t s = us / 1000000;
+	struct tm tm;
+	char text[32];
+	gmtime_r(&s, &tm);
+	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+	put(b, "received-at: %s.%06dZ\n", text, (int)(us % 1000000));
+}
+
+static void
+put_text(struct buffer *b, const char *name, struct text t)
+{
+	if (t.ptr)
+		put(b, "%s: %.*s\n", name, (int)t.len, t.ptr);
+}
+
+static void
+put_event(struct buffer *b, const struct event *ev)
+{
+	put_id(b, ev->ingest_id);
+	put_time(b, ev->received_at);
+	put_text(b, "source", ev->source);
+	put_text(b, "remote-addr", ev->remote_addr);
+	put_text(b, "content-type", ev->content_type);
+	if (ev->http_status != EVENT_NO_INT)
+		put(b, "rejected: %" PRId32 " %s\n", ev->http_status, ev->reason.ptr);
+	put(b, "length: %zu\n\n", ev->wire.len);
+	put_bytes(b, ev->wire.ptr, ev->wire.len);
+	put(b, "\n");
+}
+
+static bool
+digest_hex(struct text t, char hex[SHA256_HEX + 1])
+{
+	unsigned char sha256[EVP_MAX_MD_SIZE];
+	if (!EVP_Digest(t.ptr, t.len, sha256, NULL, EVP_sha256(), NULL))
+		return false;
+	for (int i = 0; i < SHA256_HEX / 2; i++)
+		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
+	return true;
+}
+
+enum err
+spoolfile_encode(struct event *const *events, size_t n, struct text *bytes_r)
+{
+	struct buffer b = {0};
+	char hex[SHA256_HEX + 1];
+	*bytes_r = (struct text){0};
+	put(&b, "%s", magic);
+	for (size_t i = 0; i < n; i++)
+		put_event(&b, events[i]);
+	if (!b.has_failed && digest_hex((struct text){b.bytes, b.len}, hex))
+		put(&b, "end %zu %s\n", n, hex);
+	else
+		b.has_failed = true;
+	if (b.has_failed) {
+		free(b.bytes);
+		return ERR_MEMORY;
+	}
+	*bytes_r = (struct text){b.bytes, b.len};
+	return ERR_OK;
+}
+
+void
+spoolfile_name(char name[SPOOLFILE_NAME_SIZE], const struct event *first, size_t len)
+{
+	for (int i = 0; i < 16; i++)
+		snprintf(name + 2 * i, 3, "%02x", first->ingest_id[i]);
+	snprintf(name + 32, SPOOLFILE_NAME_SIZE - 32, ".%zu", len);
+}
+
+/* ------------------------------------------------------------- decoding */
+
+/* Digits to a number below 10^18, false for anything else. */
+static bool
+read_number(struct text t, uint64_t *n_r)
+{
+	*n_r = 0;
+	for (size_t i = 0; i < t.len; i++) {
+		if (t.ptr[i] < '0' || t.ptr[i] > '9')
+			return false;
+		*n_r = *n_r * 10 + (uint64_t)(t.ptr[i] - '0');
+	}
+	return t.len > 0 && t.len <= 18 && (t.ptr[0] != '0' || t.len == 1);
+}
+
+bool
+spoolfile_is_name(const char *name, uint64_t *len_r)
+{
+	return strspn(name, "0123456789abcdef") == 32 && name[32] == '.' &&
+	       read_number(text_of(name + 33), len_r);
+}
+
+/* Cuts t at the first c: what is before it; all of it when there is none. */
+static struct text
+cut(struct text *t, char c)
+{
+	struct text head = *t;
+	const char *at = t->len > 0 ? memchr(t->ptr, c, t->len) : NULL;
+	if (at)
+		head.len = (size_t)(at - t->ptr);
+	size_t used = head.len + (at != NULL);
+	*t = (struct text){t->ptr + used, t->len - used};
+	return head;
+}
+
+static bool
+read_id(struct text t, unsigned char id[16])
+{
+	size_t n = 0;
+	if (t.len != ID_LEN)
+		return false;
+	for (size_t i = 0; i + 1 < t.len && n < 16; i += 2) {
+		if (t.ptr[i] == '-')
+			i++;
+		int high = text_hex(t.ptr[i]), low = text_hex(t.ptr[i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		id[n++] = (unsigned char)(high << 4 | low);
+	}
+	return n == 16;
+}
+
+/* The header of an event as it stands in the file. */
+struct header {
+	struct text id, at, source, remote_addr, content_type, rejected, length;
+};
+
+static const struct {
+	const char *name;
+	size_t member;
+} names[] = {
+    {"ingest-id", offsetof(struct header, id)},
+    {"received-at", offsetof(struct header, at)},
+    {"source", offsetof(struct header, source)},
+    {"remote-addr", offsetof(struct header, remote_addr)},
+    {"content-type", offsetof(struct header, content_type)},
+    {"rejected", offsetof(struct header, rejected)},
+    {"length", offsetof(struct header, length)},
+};
+
+/* Lines up to the empty one; what a later version adds is passed over. */
+static bool
+read_header(struct text *rest, struct header *h)
+{
+	*h = (struct header){0};
+	while (rest->len > 0) {
+		struct text value = cut(rest, '\n');
+		if (value.len == 0)
+			return h->id.ptr && h->at.ptr && h->source.ptr && h->length.ptr;
+		struct text name = cut(&value, ':');
+		if (value.len == 0 || *value.ptr != ' ')
+			return false;
+		value = (struct text){value.ptr + 1, value.len - 1};
+		for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+			if (text_is(name, names[i].name))
+				*(struct text *)((char *)h + names[i].member) = value;
+	}
+	return false;
+}
+
+static const char *
+read_event(struct text *rest, struct event *ev)
+{
+	struct header h;
+	struct datetime at;
+	unsigned char id[16];
+	uint64_t len, status;
+	if (!read_header(rest, &h))
+		return "the header of an event is not whole";
+	if (!read_id(h.id, id) || !datetime_parse(h.at, &at) || !at.is_utc)
+		return "an event without a readable ingest-id or received-at";
+	if (!read_number(h.length, &len) || len >= rest->len || rest->ptr[len] != '\n')
+		return "an event with a wrong length";
+	if (event_restore(ev, (struct text){rest->ptr, len}, h.source, at.us, id))
+		return spoolfile_no_memory;
+	ev->remote_addr = h.remote_addr;
+	ev->content_type = h.content_type;
+	if (h.rejected.ptr) {
+		if (!read_number(cut(&h.rejected, ' '), &status) || status > 599)
+			return "a rejected body without a status";
+		event_reject(
+		    ev, (int)status, "%.*s", (int)h.rejected.len, h.rejected.ptr);
+	}
+	*rest = (struct text){rest->ptr + len + 1, rest->len - len - 1};
+	return NULL;
+}
+
+/* Takes the last line off; how many events it counts. */
+static const char *
+read_end(struct text *all, size_t *n_r)
+{
+	char hex[SHA256_HEX + 1];
+	uint64_t n;
+	size_t start = all->len;
+	while (start > 0 && (start == all->len || all->ptr[start - 1] != '\n'))
+		start--;
+	struct text line = {all->ptr + start, all->len - start};
+	if (line.len == 0 || line.ptr[line.len - 1] != '\n')
+		return "it does not end with a whole line: it is torn";
+	line.len--;
+	if (!text_is(cut(&line, ' '), "end") || !read_number(cut(&line, ' '), &n) ||
+	    n > MAX_EVENTS)
+		return "its last line is no end of a spool file: it is torn";
+	all->len = start;
+	if (!digest_hex(*all, hex))
+		return spoolfile_no_memory;
+	if (!text_is(line, hex))
+		return "its bytes do not have the SHA-256 of its last line: it was "
+		       "altered";
+	*n_r = (size_t)n;
+	return NULL;
+}
+
+const char *
+spoolfile_decode(struct spoolfile *f, char *bytes, size_t len)
+{
+	struct text rest = {bytes, len};
+	size_t n;
+	*f = (struct spoolfile){.bytes = bytes};
+	const char *fault = read_end(&rest, &n);
+	if (fault)
+		return fault;
+	if (rest.len < sizeof magic - 1 || memcmp(rest.ptr, magic, sizeof magic - 1) != 0)
+		return "it is no spool file, or one of a newer smshook";
+	rest = (struct text){rest.ptr + sizeof magic - 1, rest.len - (sizeof magic - 1)};
+	f->events = calloc(n + 1, sizeof *f->events);
+	if (!f->events)
+		return spoolfile_no_memory;
+	while (f->n < n && !(fault = read_event(&rest, &f->events[f->n])))
+		f->n++;
+	return fault ? fault : rest.len > 0 ? "it has more events than it counts" : NULL;
+}
+
+void
+spoolfile_free(struct spoolfile *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		event_free(&f->events[i]);
+	free(f->events);
+	free(f->bytes);
+	*f = (struct spoolfile){0};
+}

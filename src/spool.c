@@ -304,7 +304,7 @@ spool_read(struct spool *sp, const char *name, bool is_bad, struct spoolfile *fi
 	enum err e = spooldir_ready(&sp->dir);
 	if (e)
 		return e;
-	char *bytes = read_bytes(
+	char *bytes = read_named(
 	    sp->dir.folders[is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW], name, &len, &fault);
 	if (!bytes && !fault)
 		return spooldir_fail(&sp->dir, "%s: %s", name, strerror(errno));

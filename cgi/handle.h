@@ -16,8 +16,7 @@ struct handler {
 	const struct conf *conf;
 	const struct auth *auth;
 	struct writer *writer;
-	struct drainer *drainer; /* or NULL */
-	bool has_metrics;        /* counters mean something: not in CGI */
+	struct drainer *drainer;                  /* NULL in CGI: no metrics */
 	atomic_ullong requests[HANDLER_STATUSES]; /* answers, by status */
 };
 

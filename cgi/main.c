@@ -141,7 +141,6 @@ run_fcgi(const char *conf_path, const char *where)
 		e = ERR_CONFIG;
 	if (!e)
 		e = store_load(r.store);
-	r.handler.has_metrics = true;
 	if (!e && where)
 		e = listener_open(where, r.conf.socket_mode, &listen_fd);
 	bool is_ours = !e && where;

@@ -24,7 +24,7 @@ struct drainer {
 	bool is_running;
 	int stop_fd; /* readable from the stop on */
 	atomic_bool is_stopping;
-	atomic_ullong n_events;
+	atomic_ullong n_drained, n_files, bytes, n_bad; /* struct drainer_stats */
 	char logged[400]; /* why it could not go on; empty: it could */
 };
 
@@ -55,7 +55,7 @@ drain(struct drainer *d)
 		e = drain_batch(d->drain, BATCH, &n);
 		if (n > 0 && store_is_away(d->served))
 			store_set_back(d->served);
-		atomic_fetch_add(&d->n_events, n);
+		atomic_fetch_add(&d->n_drained, n);
 		total += n;
 	} while (!e && n > 0 && !atomic_load(&d->is_stopping));
 	if ((!e || e == ERR_BUSY || e == ERR_SPOOL) && total == 0 &&
@@ -65,6 +65,16 @@ drain(struct drainer *d)
 	store_disconnect(d->store);
 }
 
+static void
+look(struct drainer *d)
+{
+	struct store_stats seen;
+	store_stats(d->store, &seen);
+	atomic_store(&d->n_files, seen.spool.n_files);
+	atomic_store(&d->bytes, seen.spool.bytes);
+	atomic_store(&d->n_bad, seen.spool.n_bad);
+}
+
 static void *
 run(void *arg)
 {
@@ -72,6 +82,7 @@ run(void *arg)
 	struct pollfd stop = {.fd = d->stop_fd, .events = POLLIN};
 	while (!atomic_load(&d->is_stopping)) {
 		drain(d);
+		look(d);
 		poll(&stop, 1, PAUSE_MS);
 	}
 	return NULL;
@@ -140,8 +151,12 @@ drainer_stop(struct drainer **drainer)
 	*drainer = NULL;
 }
 
-uint64_t
-drainer_count(const struct drainer *d)
+void
+drainer_stats(const struct drainer *d, struct drainer_stats *stats_r)
 {
-	return atomic_load(&d->n_events);
+	stats_r->n_drained = atomic_load(&d->n_drained);
+	stats_r->is_up = !store_is_away(d->served);
+	stats_r->spool.n_files = atomic_load(&d->n_files);
+	stats_r->spool.bytes = atomic_load(&d->bytes);
+	stats_r->spool.n_bad = atomic_load(&d->n_bad);
 }

@@ -18,7 +18,13 @@ enum err drainer_start(
 void drainer_hurry(struct drainer *d);
 void drainer_stop(struct drainer **drainer);
 
-/* Events that it has drained.  Any thread. */
-uint64_t drainer_count(const struct drainer *d);
+struct drainer_stats {
+	uint64_t n_drained; /* events */
+	bool is_up;         /* the database, as far as was tried */
+	struct spool_usage spool;
+};
+
+/* As of its last round, half a second ago at most.  Any thread. */
+void drainer_stats(const struct drainer *d, struct drainer_stats *stats_r);
 
 #endif

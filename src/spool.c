@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 enum {
-	BLOCK = 4096,       /* what a small file takes on the disk */
-	COUNT_MS = 1000,    /* counting again, at the soonest */
-	COUNT_SHARE = 20,   /* and at most this part of our time */
+	BLOCK = 4096,         /* what a small file takes on the disk */
+	COUNT_MS = 1000,      /* counting again, at the soonest */
+	COUNT_SHARE = 20,     /* and at most this part of our time */
 	FILE_MAX = INT32_MAX, /* no batch is larger */
 	BAD_SUFFIXES = 100
 };
@@ -159,10 +159,9 @@ spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r)
 
 /* --------------------------------------------------------------- writing */
 
-/* Puts bytes into new/, or only into tmp/ for a trial. */
+/* Makes the file name in the folder to_fd. */
 static enum err
-write_file(
-    struct spool *sp, const char *name, enum spooldir_folder folder, struct text bytes)
+write_file(struct spool *sp, const char *name, const int *to_fd, struct text bytes)
 {
 	struct spool_usage usage;
 	enum err e = spool_usage(sp, &usage);
@@ -189,7 +188,7 @@ spool_put(struct spool *sp, struct event *const *events, size_t n)
 	if (e)
 		return e;
 	spoolfile_name(name, events[0], bytes.len);
-	e = write_file(sp, name, SPOOLDIR_NEW, bytes);
+	e = write_file(sp, name, &sp->dir.folders[SPOOLDIR_NEW], bytes);
 	if (!e) {
 		sp->usage.n_files++;
 		sp->usage.bytes += (uint64_t)on_disk(bytes.len);
@@ -203,9 +202,9 @@ spool_try(struct spool *sp)
 {
 	char name[40];
 	snprintf(name, sizeof name, "trial.%ld.%" PRIxPTR, (long)getpid(), (uintptr_t)sp);
-	enum err e = write_file(sp, name, SPOOLDIR_TMP, TEXT("trial\n"));
+	enum err e = write_file(sp, name, &sp->dir.fd, TEXT("trial\n"));
 	if (!e)
-		unlinkat(sp->dir.folders[SPOOLDIR_TMP], name, 0);
+		unlinkat(sp->dir.fd, name, 0);
 	return e;
 }
 

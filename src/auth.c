@@ -49,23 +49,24 @@ auth_open(struct auth **auth_r, const struct conf *conf)
 	return ERR_OK;
 }
 
-const struct conf_source *
-auth_check(const struct auth *auth, const struct text *candidates, size_t n)
+enum err
+auth_check(const struct auth *auth, const struct text *candidates, size_t n,
+    const struct conf_source **source_r)
 {
-	const struct conf_source *found = NULL;
 	unsigned char digest[DIGEST_LEN];
+	*source_r = NULL;
 	for (size_t c = 0; c < n; c++) {
 		if (!sha256(candidates[c], digest))
-			continue;
+			return ERR_MEMORY; /* it is our fault, not the sender's */
 		for (size_t i = 0; i < auth->n; i++) {
 			bool is_right = CRYPTO_memcmp(digest, auth->entries[i].digest,
 					    DIGEST_LEN) == 0;
 			/* no token is empty, so an absent candidate is never right */
-			if (is_right && !found)
-				found = auth->entries[i].source;
+			if (is_right && !*source_r)
+				*source_r = auth->entries[i].source;
 		}
 	}
-	return found;
+	return *source_r ? ERR_OK : ERR_TOKEN;
 }
 
 void

@@ -205,6 +205,16 @@ connect_host(struct db *db, size_t host, int64_t deadline)
 		if (step == PGRES_POLLING_FAILED)
 			return fail_connect(db, pq.PQerrorMessage(db->conn));
 	}
+	/* What a smaller one has not would be refused event by event. */
+	const char *encoding = pq.PQparameterStatus(db->conn, "server_encoding");
+	if (encoding && strcmp(encoding, "UTF8") != 0) {
+		snprintf(db->reason, sizeof db->reason,
+		    "the database's encoding is %s, and SMS need UTF8: make one with "
+		    "createdb -E UTF8 -T template0 NAME",
+		    encoding);
+		drop(db);
+		return ERR_DB_DOWN;
+	}
 	pq.PQsetnonblocking(db->conn, 1);
 	return ERR_OK;
 }
@@ -285,6 +295,7 @@ static const struct {
     {"3F000", ERR_DB_DOWN, false, " (run: smshook migrate)"},
     {"42883", ERR_DB_DOWN, false, " (run: smshook migrate)"},
     {"42P01", ERR_DB_DOWN, false, " (run: smshook migrate)"},
+    {"42703", ERR_DB_DOWN, false, " (run: smshook migrate)"},
     {"42501", ERR_DB_DOWN, false, " (apply sql/roles.sql and grant smshook_writer)"},
     {"", ERR_DB_DOWN, false, ""},
 };

@@ -45,7 +45,7 @@ drain_close(struct drain **drain)
 {
 	if (!*drain)
 		return;
-	free((*drain)->names.names);
+	spool_names_free(&(*drain)->names);
 	free((*drain)->batch);
 	free(*drain);
 	*drain = NULL;
@@ -99,7 +99,7 @@ static enum err
 take_file(struct drain *d, size_t *n_r)
 {
 	struct drained *b = &d->batch[d->n_batch];
-	enum err e = spool_read(d->spool, d->names.names[d->next], false, &b->file);
+	enum err e = spool_read(d->spool, d->names.names[d->next], &b->file);
 	*n_r = 0;
 	if (e == ERR_SPOOL)
 		return ERR_OK;
@@ -210,7 +210,7 @@ list(struct drain *d)
 {
 	if (d->next < d->names.n)
 		return ERR_OK;
-	free(d->names.names);
+	spool_names_free(&d->names);
 	d->next = 0;
 	return spool_list(d->spool, false, &d->names);
 }

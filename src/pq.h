@@ -13,7 +13,7 @@
 	X(PQerrorMessage) X(PQfinish) X(PQflush) \
 	X(PQfreemem) X(PQgetResult) X(PQgetisnull) \
 	X(PQgetvalue) X(PQisBusy) X(PQnotifies) \
-	X(PQntuples) X(PQresultErrorField) X(PQresultStatus) \
+	X(PQntuples) X(PQparameterStatus) X(PQresultErrorField) X(PQresultStatus) \
 	X(PQsendQuery) X(PQsendQueryParams) X(PQsetNoticeReceiver) \
 	X(PQsetnonblocking) X(PQsocket) X(PQstatus)
 /* clang-format on */

@@ -1,12 +1,13 @@
 /* smshook: the administrator's command. */
+#include "admin.h"
 #include "clock.h"
-#include "conf.h"
-#include "db.h"
 #include "log.h"
 #include "migrations.h"
+#include "spool.h"
+#include "spoolctl.h"
 
 #include <getopt.h>
-#include <stdarg.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -14,119 +15,54 @@
 
 enum { CONNECT_MS = 10000, MIGRATE_MS = 3600 * 1000 };
 
-/* What a command works on. */
-struct session {
-	struct conf conf;
-	struct db *db;
-	int n_failed;
-};
-
-/* ------------------------------------------------------------- reporting */
-
-static void say(const char *tag, const char *format, va_list ap)
-    __attribute__((format(printf, 2, 0)));
-
-static void
-say(const char *tag, const char *format, va_list ap)
-{
-	printf("%-5s ", tag);
-	vprintf(format, ap);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static void good(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void bad(struct session *s, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void
-good(const char *format, ...)
-{
-	va_list ap;
-	va_start(ap, format);
-	say("ok", format, ap);
-	va_end(ap);
-}
-
-static void
-warn(const char *format, ...)
-{
-	va_list ap;
-	va_start(ap, format);
-	say("warn", format, ap);
-	va_end(ap);
-}
-
-static void
-bad(struct session *s, const char *format, ...)
-{
-	va_list ap;
-	va_start(ap, format);
-	say("FAIL", format, ap);
-	va_end(ap);
-	s->n_failed++;
-}
-
 /* ------------------------------------------------------------ statements */
 
 /* First value of a statement, "" for none; NULL and a FAIL line on an error. */
 static char *
-value_of(struct session *s, const char *what, const char *sql, const char *param)
+value_of(struct admin *s, const char *what, const char *sql, const char *param)
 {
 	char *value;
 	enum err e = db_query(s->db, sql, param, clock_ms() + CONNECT_MS, &value);
 	if (e) {
-		bad(s, "%s: %s", what, db_reason(s->db));
+		admin_bad(s, "%s: %s", what, db_reason(s->db));
 		return NULL;
 	}
 	return value ? value : strdup("");
 }
 
 static bool
-connect_db(struct session *s)
+connect_db(struct admin *s)
 {
 	if (db_connect(s->db, clock_ms() + CONNECT_MS)) {
-		bad(s, "database: %s; mend [database] conninfo, or start the server",
+		admin_bad(s,
+		    "database: %s; mend [database] conninfo, or start the server",
 		    db_reason(s->db));
 		return false;
 	}
 	return true;
 }
 
-/* The server's version and encoding: what no migration can mend. */
+/* What no migration can mend; db_connect() has looked at the encoding. */
 static bool
-check_server(struct session *s)
+check_server(struct admin *s)
 {
 	char *version =
 	    value_of(s, "version", "select current_setting('server_version_num')", NULL);
-	char *encoding =
-	    value_of(s, "encoding", "select current_setting('server_encoding')", NULL);
-	bool ok = version && encoding;
-	if (ok && atoi(version) < 130000) {
-		bad(s, "PostgreSQL is older than 13: upgrade the server");
-		ok = false;
-	}
-	if (ok && strcmp(encoding, "UTF8") != 0) {
-		bad(s,
-		    "the database's encoding is %s, and SMS need UTF8: make one with "
-		    "createdb -E UTF8 -T template0 NAME",
-		    encoding);
-		ok = false;
-	}
-	if (ok)
-		good("PostgreSQL %d.%d, encoding %s", atoi(version) / 10000,
-		    atoi(version) % 10000, encoding);
+	int number = version ? atoi(version) : 0;
 	free(version);
-	free(encoding);
-	return ok;
+	if (number > 0 && number < 130000)
+		admin_bad(s, "PostgreSQL is older than 13: upgrade the server");
+	else if (number > 0)
+		admin_good(
+		    "PostgreSQL %d.%d, encoding UTF8", number / 10000, number % 10000);
+	return number >= 130000;
 }
 
 /* --------------------------------------------------------------- migrate */
 
 /* The highest migration in the database, 0 for none, -1 on an error. */
 static int
-schema_version(struct session *s)
+schema_version(struct admin *s)
 {
 	char *value = value_of(
 	    s, "schema", "select to_regclass('sms.schema_version') is not null", NULL);
@@ -144,32 +80,32 @@ schema_version(struct session *s)
 }
 
 static bool
-run_script(struct session *s, const char *what, const char *sql)
+run_script(struct admin *s, const char *what, const char *sql)
 {
 	char *value;
 	enum err e = db_query(s->db, sql, NULL, clock_ms() + MIGRATE_MS, &value);
 	free(value);
 	if (e)
-		bad(s, "%s: %s", what, db_reason(s->db));
+		admin_bad(s, "%s: %s", what, db_reason(s->db));
 	return !e;
 }
 
 /* One transaction: the file's statements, all or none. */
 static bool
-apply(struct session *s, const struct migration *m)
+apply(struct admin *s, const struct migration *m)
 {
 	printf("applying %s ...\n", m->name);
 	fflush(stdout);
 	bool ok = run_script(s, m->name, "begin") && run_script(s, m->name, m->sql) &&
 		  run_script(s, m->name, "commit");
 	if (ok)
-		good("applied %s", m->name);
+		admin_good("applied %s", m->name);
 	return ok;
 }
 
 /* Two at once: the lock makes the second see what the first has done. */
 static void
-migrate(struct session *s)
+migrate(struct admin *s)
 {
 	if (!connect_db(s) || !check_server(s) ||
 	    !run_script(s, "lock", "select pg_advisory_lock(32489964762525548)"))
@@ -182,12 +118,12 @@ migrate(struct session *s)
 			return;
 	}
 	if (version > newest)
-		bad(s,
+		admin_bad(s,
 		    "the schema has version %d, made by a newer smshook; this one knows "
 		    "%d",
 		    version, newest);
 	else if (version >= 0)
-		good("the schema has version %d", newest);
+		admin_good("the schema has version %d", newest);
 }
 
 /* ----------------------------------------------------------------- check */
@@ -203,7 +139,7 @@ newest_version(void)
 
 /* The writer's role may read no table, so the function's comment tells too. */
 static void
-check_schema(struct session *s)
+check_schema(struct admin *s)
 {
 	char *value = value_of(s, "schema",
 	    "select substring(obj_description(p.oid) from 'schema version (\\d+)') "
@@ -213,25 +149,25 @@ check_schema(struct session *s)
 	if (!value)
 		return;
 	if (!*value)
-		bad(s, "schema sms is not there: run smshook migrate");
+		admin_bad(s, "schema sms is not there: run smshook migrate");
 	else if (atoi(value) != newest_version())
-		bad(s,
+		admin_bad(s,
 		    "schema version %s, and this smshook needs %d: run smshook migrate",
 		    value, newest_version());
 	else
-		good("schema version %s", value);
+		admin_good("schema version %s", value);
 	free(value);
 }
 
 /* Hands in an event and takes it back. */
 static void
-check_write(struct session *s)
+check_write(struct admin *s)
 {
 	static const char body[] =
 	    "{\"event\":\"smshook_check\",\"message\":\"rolled back\"}";
 	struct event ev, *events[] = {&ev};
 	if (event_init(&ev, TEXT(body), TEXT("smshook check"))) {
-		bad(s, "no random bytes or no SHA-256");
+		admin_bad(s, "no random bytes or no SHA-256");
 		return;
 	}
 	ev.kind = TEXT("smshook_check");
@@ -239,16 +175,16 @@ check_write(struct session *s)
 	if (!run_script(s, "begin", "begin"))
 		return;
 	if (db_ingest(s->db, events, 1, false, clock_ms() + CONNECT_MS))
-		bad(s, "an event cannot be written: %s", db_reason(s->db));
+		admin_bad(s, "an event cannot be written: %s", db_reason(s->db));
 	else
-		good("an event can be written (it was rolled back)");
+		admin_good("an event can be written (it was rolled back)");
 	if (db_is_connected(s->db))
 		run_script(s, "rollback", "rollback");
 }
 
 /* A NOTIFY that comes back; a pooler in transaction mode swallows it. */
 static void
-check_notify(struct session *s)
+check_notify(struct admin *s)
 {
 	char channel[64], sql[200];
 	char *value;
@@ -260,16 +196,16 @@ check_notify(struct session *s)
 	if (!value)
 		return;
 	if (db_wait_notify(s->db, channel, clock_ms() + 2000))
-		warn("a notification does not come back: listeners need a direct "
-		     "connection, not a pooler in transaction mode");
+		admin_warn("a notification does not come back: listeners need a direct "
+			   "connection, not a pooler in transaction mode");
 	else
-		good("a notification comes back");
+		admin_good("a notification comes back");
 	free(value);
 }
 
 /* Settings under which a commit is not what it says. */
 static void
-check_settings(struct session *s)
+check_settings(struct admin *s)
 {
 	static const struct {
 		const char *sql, *want, *mend;
@@ -289,13 +225,13 @@ check_settings(struct session *s)
 	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
 		char *value = value_of(s, "settings", settings[i].sql, NULL);
 		if (value && strcmp(value, settings[i].want) != 0)
-			warn("%s", settings[i].mend);
+			admin_warn("%s", settings[i].mend);
 		free(value);
 	}
 }
 
 static void
-check_zones(struct session *s)
+check_zones(struct admin *s)
 {
 	for (size_t i = 0; i < s->conf.n_sources; i++) {
 		const struct conf_source *source = &s->conf.sources[i];
@@ -303,22 +239,46 @@ check_zones(struct session *s)
 		    "select count(*) from pg_timezone_names where name = $1",
 		    source->timezone ? source->timezone : "UTC");
 		if (value && strcmp(value, "0") == 0)
-			bad(s, "[source %s] timezone: PostgreSQL does not know %s",
+			admin_bad(s, "[source %s] timezone: PostgreSQL does not know %s",
 			    source->name, source->timezone);
 		else if (value)
-			good("source %s: %zu token(s), time zone %s", source->name,
+			admin_good("source %s: %zu token(s), time zone %s", source->name,
 			    source->n_tokens,
 			    source->timezone ? source->timezone : "UTC");
 		free(value);
 	}
 }
 
+/* As the receiver does it: a file is written, fsynced and removed. */
 static void
-check(struct session *s)
+check_spool(struct admin *s)
 {
-	static void (*const parts[])(struct session *) = {
+	struct spool *sp;
+	struct spool_usage usage = {0};
+	enum err e = spool_open(&sp, s->conf.spool_directory, s->conf.spool_max_size);
+	if (!e)
+		e = spool_try(sp);
+	if (!e)
+		e = spool_usage(sp, &usage);
+	if (e)
+		admin_bad(s, "spool: %s", sp ? spool_reason(sp) : err_sentence(e));
+	else
+		admin_good(
+		    "spool: can be written; %" PRIu64 " files wait in it", usage.n_files);
+	if (usage.n_bad > 0)
+		admin_warn("spool: %" PRIu64 " files in bad/ could not be read; look at "
+			   "them with smshook spool list",
+		    usage.n_bad);
+	spool_close(&sp);
+}
+
+static void
+check(struct admin *s)
+{
+	static void (*const parts[])(struct admin *) = {
 	    check_settings, check_zones, check_schema, check_write, check_notify};
-	good("configuration read");
+	admin_good("configuration read");
+	check_spool(s);
 	if (!connect_db(s) || !check_server(s))
 		return;
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -328,13 +288,36 @@ check(struct session *s)
 
 /* ------------------------------------------------------------------ main */
 
+static bool
+no_arguments(struct admin *s, void (*command)(struct admin *))
+{
+	if (s->arguments[0])
+		return false;
+	command(s);
+	return true;
+}
+
+static bool
+run_migrate(struct admin *s)
+{
+	return no_arguments(s, migrate);
+}
+
+static bool
+run_check(struct admin *s)
+{
+	return no_arguments(s, check);
+}
+
+/* run() is false on bad usage. */
 static const struct {
 	const char *name;
-	void (*run)(struct session *);
+	bool (*run)(struct admin *);
 	const char *help;
 } commands[] = {
-    {"migrate", migrate, "create or update the schema sms in the database"},
-    {"check", check, "try every part and say what to mend"},
+    {"migrate", run_migrate, "create or update the schema sms in the database"},
+    {"check", run_check, "try every part and say what to mend"},
+    {"spool", spoolctl, "list | show [--text] NAME | drain | retry [NAME]: what waits"},
 };
 
 static void
@@ -365,17 +348,19 @@ usage(const char *what, const char *name)
 }
 
 static int
-run(const char *conf_path, void (*command)(struct session *))
+run(const char *conf_path, bool (*command)(struct admin *), char **arguments)
 {
-	struct session s = {0};
+	struct admin s = {.arguments = arguments};
 	int status = EX_CONFIG;
 	enum err e = conf_load(&s.conf, conf_path);
-	if (!e && db_open(&s.db, s.conf.conninfo)) {
+	if (!e)
+		e = db_open(&s.db, s.conf.conninfo);
+	if (!e && (e = db_load(s.db)))
 		log_error("%s: [database] conninfo: %s", s.conf.path, db_reason(s.db));
-	} else if (!e) {
-		command(&s);
+	if (!e && !command(&s))
+		status = usage("wrong arguments", "");
+	else if (!e)
 		status = s.n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
-	}
 	db_close(&s.db);
 	conf_free(&s.conf);
 	return status;
@@ -405,10 +390,10 @@ main(int argc, char **argv)
 			return usage("bad option", "");
 		}
 	}
-	if (optind + 1 != argc)
-		return usage("one command is expected", "");
+	if (optind == argc)
+		return usage("a command is expected", "");
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		if (strcmp(argv[optind], commands[i].name) == 0)
-			return run(conf_path, commands[i].run);
+			return run(conf_path, commands[i].run, argv + optind + 1);
 	return usage("unknown command ", argv[optind]);
 }

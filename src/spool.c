@@ -78,11 +78,17 @@ count_file(const char *name, void *arg)
 }
 
 static bool
+is_reason(const char *name)
+{
+	size_t len = strlen(name);
+	return len > 7 && strcmp(name + len - 7, ".reason") == 0;
+}
+
+static bool
 count_bad(const char *name, void *arg)
 {
 	struct spool *sp = arg;
-	size_t len = strlen(name);
-	sp->usage.n_bad += len < 7 || strcmp(name + len - 7, ".reason") != 0;
+	sp->usage.n_bad += !is_reason(name);
 	return true;
 }
 
@@ -103,28 +109,33 @@ spool_usage(struct spool *sp, struct spool_usage *usage_r)
 	return e;
 }
 
-struct listing {
-	struct spool_names *names;
-	size_t size;
-};
-
 static bool
 list_name(const char *name, void *arg)
 {
-	struct listing *l = arg;
-	uint64_t len;
-	if (!spoolfile_is_name(name, &len))
-		return true;
-	if (l->names->n == l->size) {
+	struct spool_names *l = arg;
+	if (l->n == l->size) {
 		size_t size = l->size * 2 + 64;
-		void *grown = realloc(l->names->names, size * SPOOLFILE_NAME_SIZE);
+		char **grown = realloc(l->names, size * sizeof *grown);
 		if (!grown)
 			return false;
-		l->names->names = grown;
+		l->names = grown;
 		l->size = size;
 	}
-	strcpy(l->names->names[l->names->n++], name);
-	return true;
+	l->names[l->n] = strdup(name);
+	return l->names[l->n] && ++l->n;
+}
+
+static bool
+list_new(const char *name, void *arg)
+{
+	uint64_t len;
+	return !spoolfile_is_name(name, &len) || list_name(name, arg);
+}
+
+static bool
+list_bad(const char *name, void *arg)
+{
+	return is_reason(name) || list_name(name, arg);
 }
 
 static bool
@@ -140,26 +151,34 @@ condemn_foreign(const char *name, void *arg)
 static int
 compare_names(const void *a, const void *b)
 {
-	return strcmp(a, b);
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 enum err
 spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r)
 {
-	struct listing l = {.names = names_r};
 	*names_r = (struct spool_names){0};
-	enum err e =
-	    spooldir_each(&sp->dir, is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW, list_name, &l);
+	enum err e = spooldir_each(&sp->dir, is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW,
+	    is_bad ? list_bad : list_new, names_r);
 	if (!e && !is_bad)
 		e = spooldir_each(&sp->dir, SPOOLDIR_NEW, condemn_foreign, sp);
 	if (!e && names_r->n > 0)
-		qsort(names_r->names, names_r->n, SPOOLFILE_NAME_SIZE, compare_names);
+		qsort(names_r->names, names_r->n, sizeof *names_r->names, compare_names);
 	return e;
+}
+
+void
+spool_names_free(struct spool_names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->names[i]);
+	free(names->names);
+	*names = (struct spool_names){0};
 }
 
 /* --------------------------------------------------------------- writing */
 
-/* Makes the file name in the folder to_fd. */
+/* Makes a file in the folder that *to_fd is of, once that is open. */
 static enum err
 write_file(struct spool *sp, const char *name, const int *to_fd, struct text bytes)
 {
@@ -172,11 +191,13 @@ write_file(struct spool *sp, const char *name, const int *to_fd, struct text byt
 		    "%" PRIu64 " files of %" PRIu64 " MiB are waiting, which is [spool] "
 		    "max_size; mend the database",
 		    usage.n_files, usage.bytes >> 20);
-	const char *failed = durable_create(
-	    sp->dir.folders[SPOOLDIR_TMP], sp->dir.folders[folder], name, bytes);
-	if (failed)
-		return spooldir_fail(&sp->dir, "cannot %s: %s", failed, strerror(errno));
-	return ERR_OK;
+	const char *failed =
+	    durable_create(sp->dir.folders[SPOOLDIR_TMP], *to_fd, name, bytes);
+	if (!failed)
+		return ERR_OK;
+	e = spooldir_fail(&sp->dir, "cannot %s: %s", failed, strerror(errno));
+	spooldir_close(&sp->dir); /* a directory whose fsync failed is opened anew */
+	return e;
 }
 
 enum err
@@ -295,7 +316,7 @@ read_named(int folder_fd, const char *name, size_t *len_r, const char **fault_r)
 }
 
 enum err
-spool_read(struct spool *sp, const char *name, bool is_bad, struct spoolfile *file_r)
+spool_read(struct spool *sp, const char *name, struct spoolfile *file_r)
 {
 	const char *fault;
 	size_t len;
@@ -303,8 +324,7 @@ spool_read(struct spool *sp, const char *name, bool is_bad, struct spoolfile *fi
 	enum err e = spooldir_ready(&sp->dir);
 	if (e)
 		return e;
-	char *bytes = read_named(
-	    sp->dir.folders[is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW], name, &len, &fault);
+	char *bytes = read_named(sp->dir.folders[SPOOLDIR_NEW], name, &len, &fault);
 	if (!bytes && !fault)
 		return spooldir_fail(&sp->dir, "%s: %s", name, strerror(errno));
 	if (bytes)
@@ -314,8 +334,7 @@ spool_read(struct spool *sp, const char *name, bool is_bad, struct spoolfile *fi
 	spoolfile_free(file_r);
 	if (fault == spoolfile_no_memory)
 		return ERR_MEMORY;
-	if (!is_bad)
-		spool_condemn(sp, name, fault);
+	spool_condemn(sp, name, fault);
 	return spooldir_fail(&sp->dir, "%s: %s", name, fault);
 }
 
@@ -359,10 +378,11 @@ spool_condemn(struct spool *sp, const char *name, const char *why)
 			break;
 		snprintf(bad, sizeof bad, "%s~%d", name, i);
 	}
+	if (failed && errno == ENOENT)
+		return; /* another process was faster */
 	if (failed) {
-		if (errno != ENOENT) /* else another process was faster */
-			log_error("%s/new/%s: %s, and it cannot be moved to bad/: %m",
-			    sp->dir.path, name, why);
+		log_error(
+		    "%s/new/%s: %s; and cannot %s: %m", sp->dir.path, name, why, failed);
 		return;
 	}
 	log_error("%s/bad/%s: moved here: %s", sp->dir.path, bad, why);
@@ -373,17 +393,19 @@ spool_condemn(struct spool *sp, const char *name, const char *why)
 enum err
 spool_retry(struct spool *sp, const char *name)
 {
-	char reason[320];
+	char path[320];
 	enum err e = spooldir_ready(&sp->dir);
 	if (e)
 		return e;
+	/* what spool_condemn() put behind a name that was taken */
+	snprintf(path, sizeof path, "%.*s", (int)strcspn(name, "~"), name);
 	const char *failed = durable_move(
-	    sp->dir.folders[SPOOLDIR_BAD], name, sp->dir.folders[SPOOLDIR_NEW], name);
+	    sp->dir.folders[SPOOLDIR_BAD], name, sp->dir.folders[SPOOLDIR_NEW], path);
 	if (failed)
 		return spooldir_fail(
 		    &sp->dir, "cannot %s: bad/%s: %s", failed, name, strerror(errno));
-	snprintf(reason, sizeof reason, "%s.reason", name);
-	unlinkat(sp->dir.folders[SPOOLDIR_BAD], reason, 0);
+	snprintf(path, sizeof path, "%s.reason", name);
+	unlinkat(sp->dir.folders[SPOOLDIR_BAD], path, 0);
 	sp->count_at = 0;
 	return ERR_OK;
 }

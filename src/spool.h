@@ -20,8 +20,8 @@ struct spool_usage {
 
 /* Names of files, sorted: oldest first. */
 struct spool_names {
-	char (*names)[SPOOLFILE_NAME_SIZE];
-	size_t n;
+	char **names;
+	size_t n, size;
 };
 
 /* directory must outlive *spool_r; max_size in bytes on the disk.  Errors:
@@ -44,17 +44,18 @@ enum err spool_try(struct spool *sp) MUST_USE;
 enum err spool_usage(struct spool *sp, struct spool_usage *usage_r) MUST_USE;
 
 /* Names in new/, or in bad/ where is_bad.  What is in new/ without being a file
- * of ours is moved to bad/.  The caller frees names. */
+ * of ours is moved to bad/.  The caller calls spool_names_free() in any case. */
 enum err spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r) MUST_USE;
+void spool_names_free(struct spool_names *names);
 
 /* Only one process drains.  False: another one does. */
 bool spool_lock(struct spool *sp);
 void spool_unlock(struct spool *sp);
 
-/* Reads a file of new/, or of bad/ where is_bad.  Errors: ERR_SPOOL: it is not
- * there (any more), or is broken: in new/ it was moved to bad/; ERR_MEMORY. */
+/* Reads a file of new/.  Errors: ERR_SPOOL: it is not there (any more), or cannot
+ * be read, or is broken and was moved to bad/; ERR_MEMORY. */
 enum err spool_read(
-    struct spool *sp, const char *name, bool is_bad, struct spoolfile *file_r) MUST_USE;
+    struct spool *sp, const char *name, struct spoolfile *file_r) MUST_USE;
 
 /* After the commit of all that is in it. */
 void spool_remove(struct spool *sp, const char *name);
@@ -62,7 +63,7 @@ void spool_remove(struct spool *sp, const char *name);
 /* Moves a file of new/ to bad/. */
 void spool_condemn(struct spool *sp, const char *name, const char *why);
 
-/* Moves a file of bad/ back to new/, to be tried again. */
+/* Moves a file of bad/ back to new/, to be tried again.  Errors: ERR_SPOOL. */
 enum err spool_retry(struct spool *sp, const char *name) MUST_USE;
 
 /* A note for the processes of a CGI program: the database was away not longer

@@ -296,7 +296,9 @@ spoolfile_decode(struct spoolfile *f, char *bytes, size_t len)
 	if (rest.len < sizeof magic - 1 || memcmp(rest.ptr, magic, sizeof magic - 1) != 0)
 		return "it is no spool file, or one of a newer smshook";
 	rest = (struct text){rest.ptr + sizeof magic - 1, rest.len - (sizeof magic - 1)};
-	f->events = calloc(n + 1, sizeof *f->events);
+	if (n == 0)
+		return "there is no event in it";
+	f->events = calloc(n, sizeof *f->events);
 	if (!f->events)
 		return spoolfile_no_memory;
 	while (f->n < n && !(fault = read_event(&rest, &f->events[f->n])))

@@ -6,17 +6,19 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock
-conf durable json_scan datetime status migrations
-event
-columns
+conf durable json_scan datetime status migrations pq
+conf_value event spooldir
+columns spoolfile
 decode auth db spool
 store
-writer
+drain writer
+drainer
 request
 credentials
 handle
-listener cgi fcgi
-main smshook'
+listener cgi fcgi admin
+main spoolctl
+smshook'
 
 n=0
 status=0
@@ -56,7 +58,7 @@ door() { # door PATTERN FILE...: only these files may match
 	report "$(grep -lE "$pattern" src/*.[ch] cgi/*.[ch] | grep -vxF "$only")" \
 		"only $* may have $pattern"
 }
-door 'libpq-fe\.h' src/db.c
+door 'libpq-fe\.h' src/pq.h
 door 'fcgiapp\.h' cgi/fcgi.c
 door 'json-c/' src/decode.c
 door '<ini\.h>' src/conf.c

@@ -41,6 +41,12 @@ store_commit(struct store *s, struct event *const *events, size_t n, int64_t dea
 	return s->result;
 }
 
+void
+store_stats(struct store *s, struct store_stats *stats_r)
+{
+	*stats_r = (struct store_stats){.is_up = s->result == ERR_OK};
+}
+
 static void
 set_gate(bool is_shut)
 {

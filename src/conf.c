@@ -1,3 +1,5 @@
+#include "conf.h"
+
 #include "conf_value.h"
 
 #include <ctype.h>

@@ -1,5 +1,7 @@
 #include "conf_value.h"
 
+#include "log.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>

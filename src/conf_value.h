@@ -3,7 +3,13 @@
 #ifndef CONF_VALUE_H
 #define CONF_VALUE_H
 
-#include "conf.h"
+#include "err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct conf;
 
 struct conf_reader {
 	struct conf *conf;

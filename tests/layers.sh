@@ -6,8 +6,9 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock
+conf_value
 conf durable json_scan datetime status migrations pq
-conf_value event spooldir
+event spooldir
 columns spoolfile
 decode auth db spool
 store
@@ -63,7 +64,7 @@ door 'fcgiapp\.h' cgi/fcgi.c
 door 'json-c/' src/decode.c
 door '<ini\.h>' src/conf.c
 door 'pthread_mutex_t' src/writer.c
-door '[^a-z_](fsync|fdatasync|rename(at2?)?)\(' src/durable.c
+door '[^a-z_](fsync|fdatasync|rename(at2?)?)\(' src/durable.c src/durable.h
 door '[^a-z_](strcmp|memcmp|strncmp)\([^)]*(digest|secret)' src/none.c
 
 long=$(awk '

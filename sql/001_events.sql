@@ -174,11 +174,13 @@ $$;
 comment on function sms.status_rank(text, int) is
 	'Order of statuses of one message: unknown < queued < sent < delivered, failed.';
 
--- sms.first_word: the word that sms.keyword is asked for.
+-- sms.first_word: the word that sms.keyword is asked for.  One expression, so that
+-- it is inlined.
 create function sms.first_word(body text) returns text
 language sql immutable parallel safe as $$
-	select case when char_length(word) between 1 and 64 then upper(word) end
-	from btrim(substring(body from '[^[:space:]]+'), '.,:;!?"''()[]<>') as word
+	select case when char_length(btrim(substring(body from '[^[:space:]]+'),
+			'.,:;!?"''()[]<>')) between 1 and 64
+		then upper(btrim(substring(body from '[^[:space:]]+'), '.,:;!?"''()[]<>')) end
 $$;
 comment on function sms.first_word(text) is
 	'First word of a text, upper-cased, without punctuation around it; null if '
@@ -261,6 +263,9 @@ begin
 	where i.http_status is not null
 	on conflict do nothing;
 
+	-- Of arrays the planner expects ten elements; with a loop for the join of
+	-- input and seen a batch would take the square of its size.
+	perform set_config('enable_nestloop', 'off', true);
 	with input as materialized (
 		select i.*, nextval('sms.event_id') as id
 		from (
@@ -314,6 +319,7 @@ begin
 		returning id
 	)
 	select array_agg(s.id) into ids from stored s;
+	perform set_config('enable_nestloop', 'on', true);
 
 	-- The batch's best event of each message meets what is known of it.  What
 	-- the better one does not tell (number, device) is taken from the others.

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LEFTOVER_S = 3600 }; /* what is as old in tmp/ belongs to nobody */
+enum { LEFTOVER_S = 7 * 86400 }; /* what is as old in tmp/ belongs to nobody */
 
 const char *const spooldir_names[SPOOLDIR_N] = {"tmp", "new", "bad"};
 

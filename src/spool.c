@@ -16,6 +16,7 @@
 
 enum {
 	BLOCK = 4096,         /* what a small file takes on the disk */
+	FULL_MS = 100,        /* before a full spool is counted again */
 	COUNT_MS = 1000,      /* counting again, at the soonest */
 	COUNT_SHARE = 20,     /* and at most this part of our time */
 	FILE_MAX = INT32_MAX, /* no batch is larger */
@@ -26,7 +27,7 @@ struct spool {
 	struct spooldir dir;
 	int64_t max_size;
 	struct spool_usage usage;
-	int64_t count_at; /* clock_ms() from when on usage is to be counted again */
+	int64_t counted_at, count_at; /* clock_ms(): the last count, the next */
 };
 
 enum err
@@ -103,6 +104,7 @@ spool_usage(struct spool *sp, struct spool_usage *usage_r)
 		if (!e)
 			e = spooldir_each(&sp->dir, SPOOLDIR_BAD, count_bad, sp);
 		int64_t now = clock_ms();
+		sp->counted_at = now;
 		sp->count_at = now + COUNT_MS + COUNT_SHARE * (now - start);
 	}
 	*usage_r = sp->usage;
@@ -178,19 +180,33 @@ spool_names_free(struct spool_names *names)
 
 /* --------------------------------------------------------------- writing */
 
+/* Whether len bytes more would be too many.  Others may have drained what we
+ * counted, so a spool that seems full is counted again. */
+static enum err
+check_room(struct spool *sp, size_t len)
+{
+	struct spool_usage usage;
+	enum err e = spool_usage(sp, &usage);
+	if (!e && (int64_t)usage.bytes + on_disk(len) > sp->max_size &&
+	    clock_ms() > sp->counted_at + FULL_MS) {
+		sp->count_at = 0;
+		e = spool_usage(sp, &usage);
+	}
+	if (!e && (int64_t)usage.bytes + on_disk(len) > sp->max_size)
+		e = spooldir_fail(&sp->dir,
+		    "%" PRIu64 " files of %" PRIu64 " MiB are waiting, which is [spool] "
+		    "max_size; mend the database",
+		    usage.n_files, usage.bytes >> 20);
+	return e;
+}
+
 /* Makes a file in the folder that *to_fd is of, once that is open. */
 static enum err
 write_file(struct spool *sp, const char *name, const int *to_fd, struct text bytes)
 {
-	struct spool_usage usage;
-	enum err e = spool_usage(sp, &usage);
+	enum err e = check_room(sp, bytes.len);
 	if (e)
 		return e;
-	if ((int64_t)usage.bytes + on_disk(bytes.len) > sp->max_size)
-		return spooldir_fail(&sp->dir,
-		    "%" PRIu64 " files of %" PRIu64 " MiB are waiting, which is [spool] "
-		    "max_size; mend the database",
-		    usage.n_files, usage.bytes >> 20);
 	const char *failed =
 	    durable_create(sp->dir.folders[SPOOLDIR_TMP], *to_fd, name, bytes);
 	if (!failed)

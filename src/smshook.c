@@ -289,35 +289,21 @@ check(struct admin *s)
 /* ------------------------------------------------------------------ main */
 
 static bool
-no_arguments(struct admin *s, void (*command)(struct admin *))
+takes_none(char *const *arguments)
 {
-	if (s->arguments[0])
-		return false;
-	command(s);
-	return true;
+	return !arguments[0];
 }
 
-static bool
-run_migrate(struct admin *s)
-{
-	return no_arguments(s, migrate);
-}
-
-static bool
-run_check(struct admin *s)
-{
-	return no_arguments(s, check);
-}
-
-/* run() is false on bad usage. */
-static const struct {
+static const struct command {
 	const char *name;
-	bool (*run)(struct admin *);
+	void (*run)(struct admin *);
+	bool (*takes)(char *const *arguments);
 	const char *help;
 } commands[] = {
-    {"migrate", run_migrate, "create or update the schema sms in the database"},
-    {"check", run_check, "try every part and say what to mend"},
-    {"spool", spoolctl, "list | show [--text] NAME | drain | retry [NAME]: what waits"},
+    {"migrate", migrate, takes_none, "create or update the schema sms in the database"},
+    {"check", check, takes_none, "try every part and say what to mend"},
+    {"spool", spoolctl, spoolctl_takes,
+	"list | show [--text] NAME | drain | retry [NAME]: what waits"},
 };
 
 static void
@@ -348,7 +334,7 @@ usage(const char *what, const char *name)
 }
 
 static int
-run(const char *conf_path, bool (*command)(struct admin *), char **arguments)
+run(const char *conf_path, const struct command *command, char **arguments)
 {
 	struct admin s = {.arguments = arguments};
 	int status = EX_CONFIG;
@@ -357,10 +343,10 @@ run(const char *conf_path, bool (*command)(struct admin *), char **arguments)
 		e = db_open(&s.db, s.conf.conninfo);
 	if (!e && (e = db_load(s.db)))
 		log_error("%s: [database] conninfo: %s", s.conf.path, db_reason(s.db));
-	if (!e && !command(&s))
-		status = usage("wrong arguments", "");
-	else if (!e)
+	if (!e) {
+		command->run(&s);
 		status = s.n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	db_close(&s.db);
 	conf_free(&s.conf);
 	return status;
@@ -392,8 +378,14 @@ main(int argc, char **argv)
 	}
 	if (optind == argc)
 		return usage("a command is expected", "");
-	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-		if (strcmp(argv[optind], commands[i].name) == 0)
-			return run(conf_path, commands[i].run, argv + optind + 1);
+	char **arguments = argv + optind + 1;
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+		const struct command *c = &commands[i];
+		if (strcmp(argv[optind], c->name) != 0)
+			continue;
+		if (!c->takes(arguments))
+			return usage("wrong arguments of ", c->name);
+		return run(conf_path, c, arguments);
+	}
 	return usage("unknown command ", argv[optind]);
 }

@@ -254,24 +254,26 @@ run(struct admin *a, struct store *store, char *const *arguments)
 }
 
 bool
-spoolctl(struct admin *a)
+spoolctl_takes(char *const *arguments)
 {
-	char **arguments = a->arguments;
 	const char *command = arguments[0] ? arguments[0] : "";
-	struct store *store;
 	int n = 0;
 	while (arguments[n])
 		n++;
 	bool is_text = n == 3 && strcmp(arguments[1], "--text") == 0;
-	if (!(n == 1 &&
-		(strcmp(command, "list") == 0 || strcmp(command, "drain") == 0)) &&
-	    !(strcmp(command, "show") == 0 && (n == 2 || is_text)) &&
-	    !(strcmp(command, "retry") == 0 && n <= 2))
-		return false;
+	return (n == 1 &&
+		   (strcmp(command, "list") == 0 || strcmp(command, "drain") == 0)) ||
+	       (strcmp(command, "show") == 0 && (n == 2 || is_text)) ||
+	       (strcmp(command, "retry") == 0 && n <= 2);
+}
+
+void
+spoolctl(struct admin *a)
+{
+	struct store *store;
 	if (store_open(&store, &a->conf, STORE_NOBODY))
 		admin_bad(a, "the spool cannot be used");
 	else
-		run(a, store, arguments);
+		run(a, store, a->arguments);
 	store_close(&store);
-	return true;
 }

@@ -4,7 +4,10 @@
 
 #include "admin.h"
 
-/* The subcommand and its arguments are a->arguments.  False: bad usage. */
-bool spoolctl(struct admin *a);
+/* Whether arguments are a subcommand and what belongs to it. */
+bool spoolctl_takes(char *const *arguments);
+
+/* Runs the subcommand in a->arguments. */
+void spoolctl(struct admin *a);
 
 #endif

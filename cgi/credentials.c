@@ -1,6 +1,6 @@
 #include "credentials.h"
 
-#include <openssl/evp.h>
+#include <nettle/base64.h>
 #include <strings.h>
 
 /* RFC 3986, section 2.1.  Absent when it is longer than a token may be. */
@@ -78,13 +78,15 @@ scheme(struct text header, const char *name)
 static struct text
 basic_password(struct text base64, char out[CREDENTIAL_LEN])
 {
-	if (!base64.ptr || base64.len % 4 || base64.len / 4 * 3 > CREDENTIAL_LEN)
+	struct base64_decode_ctx ctx;
+	size_t len;
+	if (!base64.ptr || BASE64_DECODE_LENGTH(base64.len) > CREDENTIAL_LEN)
 		return (struct text){0};
-	int len = EVP_DecodeBlock(
-	    (unsigned char *)out, (const unsigned char *)base64.ptr, (int)base64.len);
-	for (size_t i = base64.len; i > 0 && base64.ptr[i - 1] == '='; i--)
-		len--; /* EVP_DecodeBlock counts the padding */
-	char *colon = len > 0 ? memchr(out, ':', (size_t)len) : NULL;
+	base64_decode_init(&ctx);
+	if (!base64_decode_update(&ctx, &len, (uint8_t *)out, base64.len, base64.ptr) ||
+	    !base64_decode_final(&ctx))
+		return (struct text){0};
+	char *colon = memchr(out, ':', len);
 	if (!colon)
 		return (struct text){0};
 	return (struct text){colon + 1, (size_t)(out + len - colon - 1)};

@@ -177,10 +177,10 @@ webhook(struct handler *h, const struct request *req, struct response *res)
 {
 	struct credentials c;
 	credentials_read(&c, req);
-	const struct conf_source *source;
-	enum err e = auth_check(h->auth, c.candidates, CREDENTIALS_MAX, &source);
-	if (e)
-		response_problem(res, e, (struct text){0});
+	const struct conf_source *source =
+	    auth_check(h->auth, c.candidates, CREDENTIALS_MAX);
+	if (!source)
+		response_problem(res, ERR_TOKEN, (struct text){0});
 	else if (req->body_err)
 		response_problem(res, req->body_err, (struct text){0});
 	else

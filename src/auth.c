@@ -1,15 +1,11 @@
 #include "auth.h"
 
-#include "log.h"
+#include "sha256.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
-enum { DIGEST_LEN = 32 };
-
 struct entry {
-	unsigned char digest[DIGEST_LEN];
+	unsigned char digest[SHA256_LEN];
 	const struct conf_source *source;
 };
 
@@ -17,13 +13,6 @@ struct auth {
 	size_t n;
 	struct entry entries[];
 };
-
-static bool
-sha256(struct text t, unsigned char digest[DIGEST_LEN])
-{
-	return EVP_Digest(t.ptr ? t.ptr : "", t.len, digest, NULL, EVP_sha256(), NULL) ==
-	       1;
-}
 
 enum err
 auth_open(struct auth **auth_r, const struct conf *conf)
@@ -40,33 +29,27 @@ auth_open(struct auth **auth_r, const struct conf *conf)
 		const struct conf_source *s = &conf->sources[i];
 		for (size_t t = 0; t < s->n_tokens; t++, a->n++) {
 			a->entries[a->n].source = s;
-			if (!sha256(text_of(s->tokens[t]), a->entries[a->n].digest)) {
-				log_error("libcrypto has no SHA-256");
-				return ERR_SYSTEM;
-			}
+			sha256(text_of(s->tokens[t]), a->entries[a->n].digest);
 		}
 	}
 	return ERR_OK;
 }
 
-enum err
-auth_check(const struct auth *auth, const struct text *candidates, size_t n,
-    const struct conf_source **source_r)
+const struct conf_source *
+auth_check(const struct auth *auth, const struct text *candidates, size_t n)
 {
-	unsigned char digest[DIGEST_LEN];
-	*source_r = NULL;
+	const struct conf_source *found = NULL;
+	unsigned char digest[SHA256_LEN];
 	for (size_t c = 0; c < n; c++) {
-		if (!sha256(candidates[c], digest))
-			return ERR_MEMORY; /* it is our fault, not the sender's */
+		sha256(candidates[c], digest);
 		for (size_t i = 0; i < auth->n; i++) {
-			bool is_right = CRYPTO_memcmp(digest, auth->entries[i].digest,
-					    DIGEST_LEN) == 0;
+			bool is_right = sha256_is(digest, auth->entries[i].digest);
 			/* no token is empty, so an absent candidate is never right */
-			if (is_right && !*source_r)
-				*source_r = auth->entries[i].source;
+			if (is_right && !found)
+				found = auth->entries[i].source;
 		}
 	}
-	return *source_r ? ERR_OK : ERR_TOKEN;
+	return found;
 }
 
 void

@@ -9,13 +9,13 @@
 
 struct auth;
 
-/* conf must outlive *auth_r.  Errors: ERR_MEMORY, ERR_SYSTEM. */
+/* conf must outlive *auth_r.  Errors: ERR_MEMORY. */
 enum err auth_open(struct auth **auth_r, const struct conf *conf) MUST_USE;
 
 /* The source of the first right one of n candidates, absent ones included in
- * n so that the work is the same.  Errors: ERR_TOKEN: none is right; ERR_MEMORY. */
-enum err auth_check(const struct auth *auth, const struct text *candidates, size_t n,
-    const struct conf_source **source_r) MUST_USE;
+ * n so that the work is the same; NULL when none is right. */
+const struct conf_source *auth_check(
+    const struct auth *auth, const struct text *candidates, size_t n);
 
 void auth_close(struct auth **auth);
 

@@ -212,7 +212,8 @@ list(struct drain *d)
 		return ERR_OK;
 	spool_names_free(&d->names);
 	d->next = 0;
-	return spool_list(d->spool, false, &d->names);
+	enum err e = spool_tidy(d->spool);
+	return e ? e : spool_list(d->spool, false, &d->names);
 }
 
 enum err

@@ -1,8 +1,8 @@
 #include "event.h"
 
 #include "log.h"
+#include "sha256.h"
 
-#include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,23 +28,19 @@ uuid7(unsigned char id[16], const struct timespec *now)
 	return ERR_OK;
 }
 
-enum err
+void
 event_restore(struct event *ev, struct text wire, struct text source, int64_t received_at,
     const unsigned char ingest_id[16])
 {
-	unsigned char sha256[EVP_MAX_MD_SIZE];
+	unsigned char full[SHA256_LEN];
 
 	*ev = (struct event){.wire = wire, .source = source, .received_at = received_at};
 	memcpy(ev->ingest_id, ingest_id, sizeof ev->ingest_id);
 	ev->status_code = ev->http_status = EVENT_NO_INT;
 	ev->occurred_at = EVENT_NO_TIME;
-	if (!EVP_Digest(wire.ptr, wire.len, sha256, NULL, EVP_sha256(), NULL)) {
-		log_error("libcrypto has no SHA-256");
-		return ERR_SYSTEM;
-	}
-	memcpy(ev->digest_bytes, sha256, EVENT_DIGEST_LEN);
+	sha256(wire, full);
+	memcpy(ev->digest_bytes, full, EVENT_DIGEST_LEN);
 	ev->digest = (struct text){(const char *)ev->digest_bytes, EVENT_DIGEST_LEN};
-	return ERR_OK;
 }
 
 enum err
@@ -57,7 +53,7 @@ event_init(struct event *ev, struct text wire, struct text source)
 	if (e)
 		*ev = (struct event){0};
 	else
-		e = event_restore(ev, wire, source,
+		event_restore(ev, wire, source,
 		    now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000, id);
 	return e;
 }

@@ -52,8 +52,8 @@ struct event {
 enum err event_init(struct event *ev, struct text wire, struct text source) MUST_USE;
 
 /* An event again that was received before, by its own id and time. */
-enum err event_restore(struct event *ev, struct text wire, struct text source,
-    int64_t received_at, const unsigned char ingest_id[16]) MUST_USE;
+void event_restore(struct event *ev, struct text wire, struct text source,
+    int64_t received_at, const unsigned char ingest_id[16]);
 
 /* Turns the event into a rejected body.  reason may hold no text of the body. */
 void event_reject(struct event *ev, int http_status, const char *reason, ...)

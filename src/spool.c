@@ -140,16 +140,6 @@ list_bad(const char *name, void *arg)
 	return is_reason(name) || list_name(name, arg);
 }
 
-static bool
-condemn_foreign(const char *name, void *arg)
-{
-	struct spool *sp = arg;
-	uint64_t len;
-	if (!spoolfile_is_name(name, &len))
-		spool_condemn(sp, name, "it is no file of the spool");
-	return true;
-}
-
 static int
 compare_names(const void *a, const void *b)
 {
@@ -162,11 +152,25 @@ spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r)
 	*names_r = (struct spool_names){0};
 	enum err e = spooldir_each(&sp->dir, is_bad ? SPOOLDIR_BAD : SPOOLDIR_NEW,
 	    is_bad ? list_bad : list_new, names_r);
-	if (!e && !is_bad)
-		e = spooldir_each(&sp->dir, SPOOLDIR_NEW, condemn_foreign, sp);
 	if (!e && names_r->n > 0)
 		qsort(names_r->names, names_r->n, sizeof *names_r->names, compare_names);
 	return e;
+}
+
+static bool
+condemn_foreign(const char *name, void *arg)
+{
+	struct spool *sp = arg;
+	uint64_t len;
+	if (!spoolfile_is_name(name, &len))
+		spool_condemn(sp, name, "it is no file of the spool");
+	return true;
+}
+
+enum err
+spool_tidy(struct spool *sp)
+{
+	return spooldir_each(&sp->dir, SPOOLDIR_NEW, condemn_foreign, sp);
 }
 
 void
@@ -194,9 +198,10 @@ check_room(struct spool *sp, size_t len)
 	}
 	if (!e && (int64_t)usage.bytes + on_disk(len) > sp->max_size)
 		e = spooldir_fail(&sp->dir,
-		    "%" PRIu64 " files of %" PRIu64 " MiB are waiting, which is [spool] "
-		    "max_size; mend the database",
-		    usage.n_files, usage.bytes >> 20);
+		    "%" PRIu64 " files of %" PRIu64
+		    " KiB are waiting, and [spool] max_size "
+		    "is %" PRId64 " KiB; mend the database",
+		    usage.n_files, usage.bytes >> 10, sp->max_size >> 10);
 	return e;
 }
 

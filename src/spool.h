@@ -43,10 +43,13 @@ enum err spool_try(struct spool *sp) MUST_USE;
 /* Counts, or tells an earlier count where counting again would cost much. */
 enum err spool_usage(struct spool *sp, struct spool_usage *usage_r) MUST_USE;
 
-/* Names in new/, or in bad/ where is_bad.  What is in new/ without being a file
- * of ours is moved to bad/.  The caller calls spool_names_free() in any case. */
+/* Names in bad/, or those in new/ that are of ours.  The caller calls
+ * spool_names_free() in any case. */
 enum err spool_list(struct spool *sp, bool is_bad, struct spool_names *names_r) MUST_USE;
 void spool_names_free(struct spool_names *names);
+
+/* Moves what is in new/ without being a file of ours to bad/. */
+enum err spool_tidy(struct spool *sp) MUST_USE;
 
 /* Only one process drains.  False: another one does. */
 bool spool_lock(struct spool *sp);

@@ -76,22 +76,40 @@ print_text(const char *before, struct text t)
 
 /* ----------------------------------------------------------------- list */
 
+/* Why a file is in bad/: the first line of its NAME.reason. */
+static const char *
+bad_reason(const char *path, char *line, size_t size)
+{
+	char reason[PATH_MAX + 8];
+	snprintf(reason, sizeof reason, "%s.reason", path);
+	FILE *f = fopen(reason, "re");
+	bool ok = f && fgets(line, (int)size, f);
+	if (f)
+		fclose(f);
+	return ok ? line : NULL;
+}
+
 static void
 list_file(const struct admin *a, bool is_bad, const char *name)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], line[300];
 	struct spoolfile f;
 	snprintf(path, sizeof path, "%s/%s/%s", a->conf.spool_directory, folders[is_bad],
 	    name);
 	const char *fault = read_spoolfile(path, &f);
+	const char *reason = is_bad ? bad_reason(path, line, sizeof line) : NULL;
 	printf("%s", folders[is_bad]);
 	print_text("  ", text_of(name));
 	if (f.n > 0) {
 		printf("  ");
 		print_time(f.events[0].received_at);
 	}
-	printf("  %zu event%s%s%s\n", f.n, f.n == 1 ? "" : "s", fault ? ": " : "",
-	    fault ? fault : "");
+	printf("  %zu event%s", f.n, f.n == 1 ? "" : "s");
+	if (reason)
+		fault = reason;
+	if (fault)
+		print_text(": ", (struct text){fault, strcspn(fault, "\n")});
+	putchar('\n');
 	spoolfile_free(&f);
 }
 
@@ -139,6 +157,11 @@ show(struct admin *a, const char *name, bool has_text)
 	snprintf(path, sizeof path, "%s/new/%s", a->conf.spool_directory, name);
 	if (access(path, F_OK) < 0)
 		snprintf(path, sizeof path, "%s/bad/%s", a->conf.spool_directory, name);
+	if (access(path, F_OK) < 0) {
+		admin_bad(a, "%s is neither in new/ nor in bad/ of %s", name,
+		    a->conf.spool_directory);
+		return;
+	}
 	if (has_text) {
 		char *bytes = read_file(path, &len, &fault);
 		if (bytes)
@@ -228,9 +251,12 @@ retry(struct admin *a, struct spool *sp, const char *name)
 		else
 			n++;
 	}
-	admin_good("%zu files moved back to new/; the receiver, or smshook spool drain, "
-		   "tries them again",
-	    n);
+	if (n == 0)
+		admin_good("no file was moved");
+	else
+		admin_good("%zu files moved back to new/; the receiver, or smshook spool "
+			   "drain, tries them again",
+		    n);
 	spool_names_free(&names);
 }
 
@@ -271,8 +297,10 @@ void
 spoolctl(struct admin *a)
 {
 	struct store *store;
-	if (store_open(&store, &a->conf, STORE_NOBODY))
-		admin_bad(a, "the spool cannot be used");
+	enum err e = store_open(&store, &a->conf, STORE_NOBODY);
+	if (e)
+		admin_bad(a, "%s",
+		    e == ERR_SPOOL ? spool_reason(store_spool(store)) : err_sentence(e));
 	else
 		run(a, store, a->arguments);
 	store_close(&store);

@@ -1,15 +1,15 @@
 #include "spoolfile.h"
 
 #include "datetime.h"
+#include "sha256.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { ID_LEN = 36, SHA256_HEX = 64, MAX_EVENTS = 100000, LINE_SIZE = 512 };
+enum { ID_LEN = 36, HEX_LEN = 2 * SHA256_LEN, MAX_EVENTS = 100000, LINE_SIZE = 512 };
 
 static const char magic[] = "smshook spool 1\n";
 const char spoolfile_no_memory[] = "out of memory";
@@ -101,30 +101,28 @@ put_event(struct buffer *b, const struct event *ev)
 	put(b, "\n");
 }
 
-static bool
-digest_hex(struct text t, char hex[SHA256_HEX + 1])
+static void
+digest_hex(struct text t, char hex[HEX_LEN + 1])
 {
-	unsigned char sha256[EVP_MAX_MD_SIZE];
-	if (!EVP_Digest(t.ptr, t.len, sha256, NULL, EVP_sha256(), NULL))
-		return false;
-	for (int i = 0; i < SHA256_HEX / 2; i++)
-		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
-	return true;
+	unsigned char digest[SHA256_LEN];
+	sha256(t, digest);
+	for (int i = 0; i < SHA256_LEN; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
 enum err
 spoolfile_encode(struct event *const *events, size_t n, struct text *bytes_r)
 {
 	struct buffer b = {0};
-	char hex[SHA256_HEX + 1];
+	char hex[HEX_LEN + 1];
 	*bytes_r = (struct text){0};
 	put(&b, "%s", magic);
 	for (size_t i = 0; i < n; i++)
 		put_event(&b, events[i]);
-	if (!b.has_failed && digest_hex((struct text){b.bytes, b.len}, hex))
+	if (!b.has_failed) {
+		digest_hex((struct text){b.bytes, b.len}, hex);
 		put(&b, "end %zu %s\n", n, hex);
-	else
-		b.has_failed = true;
+	}
 	if (b.has_failed) {
 		free(b.bytes);
 		return ERR_MEMORY;
@@ -244,8 +242,7 @@ read_event(struct text *rest, struct event *ev)
 		return "an event without a readable ingest-id or received-at";
 	if (!read_number(h.length, &len) || len >= rest->len || rest->ptr[len] != '\n')
 		return "an event with a wrong length";
-	if (event_restore(ev, (struct text){rest->ptr, len}, h.source, at.us, id))
-		return spoolfile_no_memory;
+	event_restore(ev, (struct text){rest->ptr, len}, h.source, at.us, id);
 	ev->remote_addr = h.remote_addr;
 	ev->content_type = h.content_type;
 	if (h.rejected.ptr) {
@@ -262,7 +259,7 @@ read_event(struct text *rest, struct event *ev)
 static const char *
 read_end(struct text *all, size_t *n_r)
 {
-	char hex[SHA256_HEX + 1];
+	char hex[HEX_LEN + 1];
 	uint64_t n;
 	size_t start = all->len;
 	while (start > 0 && (start == all->len || all->ptr[start - 1] != '\n'))
@@ -275,8 +272,7 @@ read_end(struct text *all, size_t *n_r)
 	    n > MAX_EVENTS)
 		return "its last line is no end of a spool file: it is torn";
 	all->len = start;
-	if (!digest_hex(*all, hex))
-		return spoolfile_no_memory;
+	digest_hex(*all, hex);
 	if (!text_is(line, hex))
 		return "its bytes do not have the SHA-256 of its last line: it was "
 		       "altered";

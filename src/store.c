@@ -41,7 +41,8 @@ store_open(struct store **store_r, const struct conf *conf, enum store_probe pro
 		return e;
 	e = spool_open(&s->spool, conf->spool_directory, conf->spool_max_size);
 	if (e == ERR_SPOOL) {
-		log_error("spool: %s", spool_reason(s->spool));
+		if (probe != STORE_NOBODY)
+			log_error("spool: %s", spool_reason(s->spool));
 		s->is_spool_failing = true;
 	}
 	return e;

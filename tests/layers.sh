@@ -6,6 +6,7 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock
+sha256
 conf_value
 conf durable json_scan datetime status migrations pq
 event spooldir
@@ -62,6 +63,7 @@ door() { # door PATTERN FILE...: only these files may match
 door 'libpq-fe\.h' src/pq.h
 door 'fcgiapp\.h' cgi/fcgi.c
 door 'json-c/' src/decode.c
+door 'nettle/' src/sha256.c cgi/credentials.c
 door '<ini\.h>' src/conf.c
 door 'pthread_mutex_t' src/writer.c
 door '[^a-z_](fsync|fdatasync|rename(at2?)?)\(' src/durable.c src/durable.h

@@ -118,7 +118,7 @@ switch_off() {
 
 install_build_packages() {
 	set -- gcc libc6-dev make autoconf automake pkg-config libfcgi-dev \
-		libjson-c-dev libpq-dev libinih-dev libssl-dev curl nginx
+		libjson-c-dev libpq-dev libinih-dev nettle-dev curl nginx
 	pg_bin=$(pg_bindir) || set -- "$@" postgresql
 	install_missing "$@"
 	pg_bin=$(pg_bindir) || die 'PostgreSQL 13 or later was not found: install the package postgresql'

@@ -53,7 +53,7 @@ def test_migrate_refuses_encoding(encoding, postgres, smshook):
         assert c.execute("select to_regnamespace('sms')").fetchone()[0] is None
 
 
-def test_migrate_without_permission(postgres, smshook):
+def test_migrate_without_permission(postgres, template, smshook):
     done = smshook("migrate", postgres.conninfo(postgres.create(), "stranger"))
     assert done.returncode == 1
     assert "permission denied" in done.text

@@ -1,0 +1,21 @@
+#include "sha256.h"
+
+#include <nettle/memops.h>
+#include <nettle/sha2.h>
+
+_Static_assert(SHA256_LEN == SHA256_DIGEST_SIZE, "length of a digest");
+
+void
+sha256(struct text t, unsigned char digest[SHA256_LEN])
+{
+	struct sha256_ctx ctx;
+	sha256_init(&ctx);
+	sha256_update(&ctx, t.len, (const uint8_t *)t.ptr);
+	sha256_digest(&ctx, SHA256_LEN, digest);
+}
+
+bool
+sha256_is(const unsigned char a[SHA256_LEN], const unsigned char b[SHA256_LEN])
+{
+	return memeql_sec(a, b, SHA256_LEN) != 0;
+}

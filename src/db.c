@@ -26,6 +26,7 @@ struct db {
 	PGconn *conn;
 	bool is_loaded;
 	size_t n_hosts;         /* in conninfo */
+	size_t host;            /* that the last connection was to */
 	char *places[N_PLACES]; /* their lists, or NULL */
 	struct columns columns;
 	char reason[400];
@@ -224,14 +225,14 @@ connect_host(struct db *db, size_t host, int64_t deadline)
 enum err
 db_connect(struct db *db, int64_t deadline)
 {
-	enum err e = db->is_loaded ? ERR_DB_DOWN : db_load(db);
-	if (e == ERR_CONFIG || e == ERR_MEMORY)
-		return ERR_DB_DOWN;
-	for (size_t i = 0; i < db->n_hosts; i++) {
-		int64_t share = clock_left(deadline) / (int64_t)(db->n_hosts - i);
-		e = connect_host(db, i, clock_ms() + share);
-		if (!e)
-			break;
+	enum err e = ERR_DB_DOWN;
+	if (!db->is_loaded && db_load(db))
+		return e;
+	for (size_t left = db->n_hosts; e && left > 0; left--) {
+		int64_t share = clock_left(deadline) / (int64_t)left;
+		e = connect_host(db, db->host, clock_ms() + share);
+		if (e)
+			db->host = (db->host + 1) % db->n_hosts;
 	}
 	return e;
 }

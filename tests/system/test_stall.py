@@ -1,5 +1,6 @@
 """A database that takes connections and then says nothing, clients that leave,
 and a stop amid all that: nobody waits for long, and nothing refused is kept."""
+import json
 import time
 
 import pytest
@@ -192,3 +193,19 @@ def test_start_without_descriptors_fails(programs, top, text):
                 "-c", config, "-s", top / "few"])
     assert done.returncode == 71
     assert b"Too many open files" in done.stderr
+
+
+def test_silent_host_is_passed_over(start, text, token, database):
+    """Of several hosts in conninfo one that takes connections and says nothing
+    has no more than its share of the time."""
+    import socket
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        hosts = database.writer.replace(
+            f"host={database.postgres.folder}",
+            f"host=127.0.0.1,{database.postgres.folder} port={silent.getsockname()[1]},5432")
+        r = start(rx.config_text(hosts, {"x": f"token = {token}"}))
+        driver = Fcgi(r.address())
+        wait_for("a row by the second host", lambda: json.loads(
+            driver.send(post(token, sms("x"))).body)["result"] != "spooled")

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 /* Header fields are kept as printable ASCII and no longer than this. */
@@ -16,7 +17,8 @@ static void
 health(struct handler *h, const struct request *req, struct response *res)
 {
 	struct writer_stats s;
-	enum err e = writer_submit(h->writer, NULL, req->deadline);
+	struct event *none = NULL;
+	enum err e = writer_submit(h->writer, &none, req->deadline);
 	writer_stats(h->writer, &s);
 	response_json(res, e ? 503 : 200,
 	    "{\"status\":\"%s\",\"database\":\"%s\",\"spool_files\":%" PRIu64
@@ -146,30 +148,65 @@ answer(struct response *res, const struct event *ev, enum err e)
 		    res, 200, "{\"result\":\"stored\",\"id\":%" PRId64 "}", ev->id);
 }
 
+/* An event with all that its texts point to, in one piece of memory. */
+struct received {
+	struct event ev; /* first: the writer frees it */
+	char content_type[FIELD_LEN], remote_addr[FIELD_LEN];
+	char body[];
+};
+
+/* Copies the request into an event and decodes it. */
+static enum err
+receive(const struct request *req, const struct conf_source *source, struct event **ev_r)
+{
+	struct received *r = malloc(sizeof *r + req->body.len);
+	*ev_r = r ? &r->ev : NULL;
+	if (!r)
+		return ERR_MEMORY;
+	if (req->body.len > 0)
+		memcpy(r->body, req->body.ptr, req->body.len);
+	enum err e = event_init(
+	    &r->ev, (struct text){r->body, req->body.len}, text_of(source->name));
+	r->ev.content_type = field(req->content_type, r->content_type);
+	r->ev.remote_addr = field(req->remote_addr, r->remote_addr);
+	if (!e)
+		e = decode(&r->ev, text_of(source->timezone), text_of(source->device_id));
+	if (e == ERR_NOT_JSON && is_declared_other(req)) {
+		e = ERR_MEDIA_TYPE;
+		r->ev.http_status = err_status(e);
+	}
+	return e;
+}
+
+/* Keeps a body that is no event; e is what is wrong with it. */
+static void
+reject(struct handler *h, const struct request *req, struct event **ev, enum err e,
+    struct response *res)
+{
+	struct text reason = (*ev)->reason;
+	response_problem(res, e, reason);
+	log_warn("source %.*s: answered %d: %.*s", (int)(*ev)->source.len,
+	    (*ev)->source.ptr, err_status(e), (int)reason.len, reason.ptr);
+	if (writer_submit(h->writer, ev, req->deadline))
+		log_warn("that body could not be kept");
+}
+
 static void
 store(struct handler *h, const struct request *req, const struct conf_source *source,
     struct response *res)
 {
-	struct event ev;
-	char content_type[FIELD_LEN], remote_addr[FIELD_LEN];
-	enum err e = event_init(&ev, req->body, text_of(source->name));
-	ev.content_type = field(req->content_type, content_type);
-	ev.remote_addr = field(req->remote_addr, remote_addr);
-	if (!e)
-		e = decode(&ev, text_of(source->timezone), text_of(source->device_id));
-	if (e == ERR_NOT_JSON && is_declared_other(req)) {
-		e = ERR_MEDIA_TYPE;
-		ev.http_status = err_status(e);
-	}
+	struct event *ev;
+	enum err e = receive(req, source, &ev);
 	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT) {
-		enum err kept = writer_submit(h->writer, &ev, req->deadline);
-		log_warn("source %s: answered %d: %s%s", source->name, err_status(e),
-		    ev.reason_bytes, kept ? "; the body could not be kept" : "");
-		response_problem(res, e, ev.reason);
+		reject(h, req, &ev, e, res);
 	} else {
-		answer(res, &ev, e ? e : writer_submit(h->writer, &ev, req->deadline));
+		if (!e)
+			e = writer_submit(h->writer, &ev, req->deadline);
+		answer(res, ev, e);
 	}
-	event_free(&ev);
+	if (ev)
+		event_free(ev);
+	free(ev);
 }
 
 static void

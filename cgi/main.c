@@ -30,6 +30,9 @@ struct receiver {
 /* What a CGI request does for the spool when its answer is out. */
 enum { CGI_DRAIN_MS = 500, CGI_DRAIN_EVENTS = 32 };
 
+/* A stop comes to its end, whatever hangs. */
+enum { STOP_S = 9 };
+
 static void
 receiver_close(struct receiver *r)
 {
@@ -155,11 +158,14 @@ run_fcgi(const char *conf_path, const char *where)
 		log_info("listening on %s, %ld threads", where ? where : "fd 0",
 		    r.conf.threads);
 		/* Connect before the first webhook, and say now what is wrong. */
-		if (writer_submit(r.writer, NULL, clock_ms() + r.conf.request_timeout_ms))
+		struct event *none = NULL;
+		int64_t deadline = clock_ms() + r.conf.request_timeout_ms;
+		if (writer_submit(r.writer, &none, deadline))
 			log_warn("webhooks are answered 503 until that is mended");
 		wait_for_stop(&signals);
 	}
 	drainer_hurry(r.drainer);
+	alarm(STOP_S);
 	if (is_ours)
 		listener_hide(where);
 	if (!fcgi_stop(&fcgi, is_ours)) {

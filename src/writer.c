@@ -7,12 +7,16 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-/* One call of writer_submit(), on its stack. */
+/* A commit ends by the deadline of its events, unless something hangs. */
+enum { GRACE_MS = 150 };
+
+/* One call of writer_submit(), or what it has left behind. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
 	int64_t deadline;
 	enum err result;
 	bool is_taken, is_done; /* by w->mutex */
+	bool is_left;           /* nobody waits for it any more; by w->mutex */
 	pthread_cond_t done;    /* by w->mutex */
 	TAILQ_ENTRY(waiting) link;
 };
@@ -126,18 +130,32 @@ count(struct writer_stats *stats, const struct event *ev)
 		stats->stored++;
 }
 
+static void
+discard(struct waiting *x)
+{
+	if (x->ev)
+		event_free(x->ev);
+	free(x->ev);
+	pthread_cond_destroy(&x->done);
+	free(x);
+}
+
 /* After this the events of the batch are their owners' again. */
 static void
 release(struct writer *w, size_t n)
 {
 	bool has_events = false;
 	for (size_t i = 0; i < n; i++) {
-		if (w->batch[i]->ev) {
+		struct waiting *x = w->batch[i];
+		if (x->ev) {
 			has_events = true;
-			count(&w->stats, w->batch[i]->ev);
+			count(&w->stats, x->ev);
 		}
-		w->batch[i]->is_done = true;
-		pthread_cond_signal(&w->batch[i]->done);
+		x->is_done = true;
+		if (x->is_left)
+			discard(x);
+		else
+			pthread_cond_signal(&x->done);
 	}
 	w->stats.commits += has_events;
 	w->stats.store = w->seen;
@@ -200,43 +218,65 @@ writer_close(struct writer **writer)
 	*writer = NULL;
 }
 
-/* With the mutex held.  A batch that is under way ends by its own deadline. */
-static void
+/* With the mutex held.  False: it hangs, and was left to the writer. */
+static bool
 wait_until_done(struct writer *w, struct waiting *x)
 {
-	struct timespec until = {
-	    x->deadline / 1000, (long)(x->deadline % 1000) * 1000000};
 	while (!x->is_done) {
-		if (x->is_taken)
-			pthread_cond_wait(&x->done, &w->mutex);
-		else if (pthread_cond_timedwait(&x->done, &w->mutex, &until) &&
-			 !x->is_taken && !x->is_done) {
-			give_up(w, x);
-			return;
+		int64_t end = x->deadline + (x->is_taken ? GRACE_MS : 0);
+		struct timespec until = {end / 1000, (long)(end % 1000) * 1000000};
+		if (!pthread_cond_timedwait(&x->done, &w->mutex, &until) || x->is_done ||
+		    clock_left(end) > 0)
+			continue;
+		if (x->is_taken) {
+			log_error(
+			    "a commit hangs: is it a disk, or the lookup of a name?");
+			x->is_left = true;
+			return false;
 		}
+		give_up(w, x);
 	}
+	return true;
+}
+
+/* Without a thread: commits by itself. */
+static enum err
+submit_alone(struct writer *w, struct event *ev, int64_t deadline)
+{
+	struct waiting x = {.ev = ev, .deadline = deadline};
+	w->batch[0] = &x;
+	commit(w, 1);
+	if (ev)
+		count(&w->stats, ev);
+	w->stats.store = w->seen;
+	return x.result;
 }
 
 enum err
-writer_submit(struct writer *w, struct event *ev, int64_t deadline)
+writer_submit(struct writer *w, struct event **ev, int64_t deadline)
 {
-	struct waiting x = {.ev = ev, .deadline = deadline};
-	if (!w->is_running) {
-		w->batch[0] = &x;
-		commit(w, 1);
-		if (ev)
-			count(&w->stats, ev);
-		w->stats.store = w->seen;
-		return x.result;
-	}
-	pthread_cond_init(&x.done, &w->monotonic);
+	if (!w->is_running)
+		return submit_alone(w, *ev, deadline);
+	struct waiting *x = calloc(1, sizeof *x);
+	enum err e = ERR_BUSY;
+	if (!x)
+		return ERR_MEMORY;
+	x->ev = *ev;
+	x->deadline = deadline;
+	pthread_cond_init(&x->done, &w->monotonic);
 	pthread_mutex_lock(&w->mutex);
-	TAILQ_INSERT_TAIL(&w->waiting, &x, link);
+	TAILQ_INSERT_TAIL(&w->waiting, x, link);
 	pthread_cond_signal(&w->work);
-	wait_until_done(w, &x);
+	bool is_ours = wait_until_done(w, x);
 	pthread_mutex_unlock(&w->mutex);
-	pthread_cond_destroy(&x.done);
-	return x.result;
+	if (is_ours) {
+		e = x->result;
+		pthread_cond_destroy(&x->done);
+		free(x);
+	} else {
+		*ev = NULL;
+	}
+	return e;
 }
 
 void

@@ -1,7 +1,7 @@
 /* Group commit.  Events wait in one queue; the writer's thread takes all that
  * waits, has it committed at once, and wakes those who handed it in: what
- * arrives during one commit is the next batch.  An event is borrowed until
- * writer_submit() returns.  Any thread may call, but for open, start, close. */
+ * arrives during one commit is the next batch.  Any thread may call, but for open,
+ * start and close. */
 #ifndef WRITER_H
 #define WRITER_H
 
@@ -25,10 +25,13 @@ enum err writer_start(struct writer *w) MUST_USE;
 /* Answers all that waits, then ends. */
 void writer_close(struct writer **writer);
 
-/* Hands in an event and waits until its outcome is known, or deadline
- * (clock_ms()).  ev NULL tries whether an event would be kept now.
- * Errors: those of store_commit(); ERR_BUSY when its turn did not come. */
-enum err writer_submit(struct writer *w, struct event *ev, int64_t deadline) MUST_USE;
+/* Hands in an event, made by malloc(), and waits until its outcome is known, or
+ * deadline (clock_ms()).  The event is borrowed; but when a disk or a name server
+ * hangs, and the deadline has passed, the writer keeps it, *ev becomes NULL, and
+ * nobody knows its outcome.  *ev NULL tries whether an event would be kept now.
+ * Errors: those of store_commit(); ERR_BUSY when its turn did not come, or has
+ * not come to an end; ERR_MEMORY. */
+enum err writer_submit(struct writer *w, struct event **ev, int64_t deadline) MUST_USE;
 
 void writer_stats(struct writer *w, struct writer_stats *stats_r);
 

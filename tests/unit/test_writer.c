@@ -172,7 +172,7 @@ patience(void **state)
 	pthread_join(queued.thread, NULL);
 	assert_int_equal(queued.result, ERR_BUSY);
 	assert_non_null(queued.ev);
-	end(&queued);
+	free(queued.ev);
 	pthread_join(taken.thread, NULL);
 	assert_int_equal(taken.result, ERR_BUSY);
 	assert_null(taken.ev);

@@ -31,7 +31,7 @@ static const struct conf_key keys[] = {
     {"server", "max_body", conf_read_number, conf_sizes, IN_CONF(max_body), "64KiB", 1024, 1 << 20,
 	"largest body, up to 1MiB"},
     {"server", "request_timeout", conf_read_number, conf_times, IN_CONF(request_timeout_ms), "4s",
-	1000, 60000, "an answer leaves within it"},
+	2000, 60000, "an answer leaves within it"},
     {"database", "conninfo", conf_read_string, NULL, IN_CONF(conninfo), "", 0, 0,
 	"libpq conninfo; empty: libpq's own environment"},
     {"database", "timeout", conf_read_number, conf_times, IN_CONF(timeout_ms), "2s", 100, 60000,

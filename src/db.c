@@ -358,6 +358,12 @@ read_ids(struct db *db, const PGresult *result, struct event *const *events, siz
 	if ((size_t)pq.PQntuples(result) != n)
 		return lose(db, "sms.ingest did not answer for each event");
 	for (size_t i = 0; i < n; i++) {
+		bool is_event = events[i]->http_status == EVENT_NO_INT;
+		if (is_event && pq.PQgetisnull(result, (int)i, 0)) {
+			set_reason(db, "sms.ingest has not stored an event: is there a "
+				       "trigger or a rule on sms.event?");
+			return ERR_DB_DOWN;
+		}
 		events[i]->id = strtoll(pq.PQgetvalue(result, (int)i, 0), NULL, 10);
 		events[i]->duplicate_of =
 		    strtoll(pq.PQgetvalue(result, (int)i, 1), NULL, 10);

@@ -1,12 +1,19 @@
 #include "drain.h"
 
+#include "clock.h"
 #include "decode.h"
 #include "log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_FILES = 1024, MAX_BYTES = 8 << 20, MAX_STRETCH = 4 };
+enum {
+	MAX_FILES = 1024,
+	MAX_BYTES = 8 << 20,
+	MAX_STRETCH = 4, /* times max_events, to end in order */
+	MAX_ASIDE = 3,
+	LOG_PAUSE_MS = 60000
+};
 
 /* A file of the batch. */
 struct drained {
@@ -21,6 +28,9 @@ struct drain {
 	struct spool_names names;
 	size_t next;      /* of names */
 	size_t n_careful; /* files to go by themselves: one may be the trouble */
+	size_t n_aside;   /* files that failed by themselves, one after the other */
+	bool is_outage;   /* so many that it is not for them */
+	int64_t log_at;   /* clock_ms() from when on one more is logged */
 	struct drained *batch;
 	size_t n_batch;
 	unsigned char newest[16]; /* ingest id in the batch */
@@ -128,8 +138,11 @@ gather(struct drain *d, size_t max_events, size_t *n_r)
 	memset(d->newest, 0, sizeof d->newest);
 	while (d->next < d->names.n && !is_full(d, *n_r, max_events, n_bytes)) {
 		enum err e = take_file(d, &n);
+		if (e && d->n_batch > 0)
+			return ERR_OK;
 		if (e)
-			return d->n_batch > 0 ? ERR_OK : e;
+			log_error("drain: %s/new/%s: out of memory or descriptors",
+			    d->conf->spool_directory, d->names.names[d->next]);
 		if (n > 0 && spoolfile_is_name(d->names.names[d->next], &len))
 			n_bytes += len;
 		*n_r += n;
@@ -140,41 +153,82 @@ gather(struct drain *d, size_t max_events, size_t *n_r)
 
 /* ------------------------------------------------------------ committing */
 
+/* In the order of reception.  An event that is there twice, in copies of a file,
+ * is handed in once. */
 static enum err
 commit(struct drain *d, size_t n)
 {
-	struct event **events = calloc(n + 1, sizeof(struct event *));
-	size_t k = 0;
+	struct event **events = calloc(2 * n, sizeof(struct event *)),
+		     **once = events + n;
+	size_t k = 0, n_once = 0;
 	if (!events)
 		return ERR_MEMORY;
 	for (size_t i = 0; i < d->n_batch; i++)
 		for (size_t j = 0; j < d->batch[i].file.n; j++)
 			events[k++] = &d->batch[i].file.events[j];
 	qsort(events, n, sizeof *events, event_compare);
-	enum err e = store_ingest(d->store, events, n);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || event_compare(&events[i - 1], &events[i]) != 0)
+			once[n_once++] = events[i];
+	enum err e = store_ingest(d->store, once, n_once);
+	for (size_t i = 1; i < n; i++)
+		if (event_compare(&events[i - 1], &events[i]) == 0)
+			events[i]->result = events[i - 1]->result;
 	free(events);
 	return e;
 }
 
-/* Removes a file of which each event is in the database. */
+/* Removes a file of which each event is in the database; condemns it when the
+ * others are, and one cannot be. */
 static void
 finish_file(struct drain *d, struct drained *b)
 {
 	const char *name = d->names.names[b->name];
-	bool is_whole = true, is_refused = false;
+	bool is_over = true, is_refused = false;
 	for (size_t i = 0; i < b->file.n; i++) {
-		is_refused = is_refused || b->file.events[i].result == ERR_SYSTEM;
-		is_whole = is_whole && event_is_kept(&b->file.events[i]);
+		const struct event *ev = &b->file.events[i];
+		is_refused = is_refused || ev->result == ERR_SYSTEM;
+		is_over = is_over && (event_is_kept(ev) || ev->result == ERR_SYSTEM);
 	}
-	if (is_refused)
+	if (is_over && is_refused)
 		spool_condemn(d->spool, name, "PostgreSQL refuses one of its bodies");
-	else if (is_whole)
+	else if (is_over)
 		spool_remove(d->spool, name);
 }
 
-/* The batch into the database, and its files away.  A file that gets no answer
- * by itself, while the database is well, waits until the others are through:
- * then *n_r is 0. */
+/* A file fails by itself, though the database takes an empty batch: the others
+ * go first.  When that befalls one after the other it is an outage all the same:
+ * the next round tries further ones, until one goes in. */
+static enum err
+set_aside(struct drain *d, size_t file, enum err e)
+{
+	if (clock_ms() >= d->log_at) {
+		log_error("drain: %s/new/%s cannot go in by itself, the others go first: "
+			  "%s",
+		    d->conf->spool_directory, d->names.names[file],
+		    store_reason(d->store));
+		d->log_at = clock_ms() + LOG_PAUSE_MS;
+	}
+	if (++d->n_aside < MAX_ASIDE)
+		return ERR_OK;
+	d->n_aside = 0;
+	d->is_outage = true;
+	return e;
+}
+
+/* After an outage the oldest are first again. */
+static void
+note_success(struct drain *d)
+{
+	d->n_careful -= d->n_careful > 0;
+	d->n_aside = 0;
+	if (d->is_outage)
+		d->next = d->names.n;
+	d->is_outage = false;
+}
+
+/* The batch into the database, and its files away.  *n_r is 0 when nothing went
+ * in. */
 static enum err
 drain_gathered(struct drain *d, size_t *n_r)
 {
@@ -187,19 +241,14 @@ drain_gathered(struct drain *d, size_t *n_r)
 		spoolfile_free(&d->batch[i].file);
 	}
 	if (!e) {
-		d->n_careful -= d->n_careful > 0;
+		note_success(d);
 		return e;
 	}
+	*n_r = 0;
 	if (d->n_careful < d->n_batch)
 		d->n_careful = d->n_batch;
-	*n_r = 0;
-	if (e == ERR_DB_UNKNOWN && is_alone &&
-	    store_ingest(d->store, NULL, 0) == ERR_OK) {
-		log_error("spool: %s/new/%s: PostgreSQL gives no answer to it; the "
-			  "others go first",
-		    d->conf->spool_directory, d->names.names[first]);
-		return ERR_OK;
-	}
+	if (is_alone && e != ERR_MEMORY && store_can_ingest(d->store))
+		return set_aside(d, first, e);
 	d->next = first;
 	return e;
 }
@@ -216,23 +265,29 @@ list(struct drain *d)
 	return e ? e : spool_list(d->spool, false, &d->names);
 }
 
-enum err
-drain_batch(struct drain *d, size_t max_events, size_t *n_r)
+static enum err
+drain_locked(struct drain *d, size_t max_events, size_t *n_r)
 {
-	*n_r = 0;
 	enum err e = list(d);
-	if (e || d->names.n == 0)
-		return e;
 	/* before anything is read in vain */
-	if (!store_is_connected(d->store) && (e = store_ingest(d->store, NULL, 0)))
-		return e;
-	if (!spool_lock(d->spool))
-		return ERR_BUSY;
+	if (!e && d->names.n > 0 && !store_is_connected(d->store))
+		e = store_ingest(d->store, NULL, 0);
 	while (!e && *n_r == 0 && d->next < d->names.n) {
 		e = gather(d, max_events, n_r);
 		if (!e && d->n_batch > 0)
 			e = drain_gathered(d, n_r);
 	}
+	return e;
+}
+
+enum err
+drain_batch(struct drain *d, size_t max_events, size_t *n_r)
+{
+	*n_r = 0;
+	enum err e = spool_lock(d->spool);
+	if (e)
+		return e;
+	e = drain_locked(d, max_events, n_r);
 	spool_unlock(d->spool);
 	return e;
 }

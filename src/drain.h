@@ -15,9 +15,9 @@ enum err drain_open(
 void drain_close(struct drain **drain);
 
 /* Drains the oldest files, of about max_events.  *n_r: events, 0 when none is
- * left, but for those that get no answer by themselves while the database is
- * well: they come again when all others are through.  Errors: ERR_BUSY: another
- * process drains; else what keeps the rest in the spool, with store_reason(). */
+ * left, but for files that fail by themselves while the database is well: they
+ * come again when all others are through.  Errors: ERR_BUSY: another process
+ * drains; else what keeps the rest in the spool, with store_reason(). */
 enum err drain_batch(struct drain *d, size_t max_events, size_t *n_r) MUST_USE;
 
 #endif

@@ -31,7 +31,9 @@ struct drainer {
 static void
 note(struct drainer *d, enum err e, uint64_t n)
 {
-	const char *reason = e == ERR_MEMORY ? "out of memory" : store_reason(d->store);
+	const char *reason = e == ERR_MEMORY  ? "out of memory"
+			     : e == ERR_SPOOL ? spool_reason(store_spool(d->store))
+					      : store_reason(d->store);
 	if (e && e != ERR_BUSY && strcmp(d->logged, reason) != 0)
 		log_warn("drain: the spool must wait: %s", reason);
 	if (e && e != ERR_BUSY)
@@ -129,6 +131,7 @@ drainer_hurry(struct drainer *d)
 	if (!d || !d->is_running)
 		return;
 	atomic_store(&d->is_stopping, true);
+	store_hurry(d->store);
 	if (write(d->stop_fd, &one, sizeof one) < 0)
 		log_warn("eventfd: %m");
 }

@@ -15,11 +15,10 @@
 #include <unistd.h>
 
 enum {
-	BLOCK = 4096,         /* what a small file takes on the disk */
-	FULL_MS = 100,        /* before a full spool is counted again */
-	COUNT_MS = 1000,      /* counting again, at the soonest */
-	COUNT_SHARE = 20,     /* and at most this part of our time */
-	FILE_MAX = INT32_MAX, /* no batch is larger */
+	BLOCK = 4096,     /* what a small file takes on the disk */
+	FULL_MS = 100,    /* before a full spool is counted again */
+	COUNT_MS = 1000,  /* counting again, at the soonest */
+	COUNT_SHARE = 20, /* and at most this part of our time */
 	BAD_SUFFIXES = 100
 };
 
@@ -252,13 +251,15 @@ spool_try(struct spool *sp)
 
 /* --------------------------------------------------------------- reading */
 
-bool
+enum err
 spool_lock(struct spool *sp)
 {
+	enum err e = spooldir_ready(&sp->dir);
 	/* NFS may know no locks: then two may drain, which does no harm */
-	return spooldir_ready(&sp->dir) == ERR_OK &&
-	       (flock(sp->dir.folders[SPOOLDIR_NEW], LOCK_EX | LOCK_NB) == 0 ||
-		   errno != EWOULDBLOCK);
+	if (!e && flock(sp->dir.folders[SPOOLDIR_NEW], LOCK_EX | LOCK_NB) < 0 &&
+	    errno == EWOULDBLOCK)
+		e = ERR_BUSY;
+	return e;
 }
 
 void
@@ -268,94 +269,21 @@ spool_unlock(struct spool *sp)
 		flock(sp->dir.folders[SPOOLDIR_NEW], LOCK_UN);
 }
 
-/* How many bytes there were, up to len; -1 on an error. */
-static ssize_t
-read_all(int fd, char *bytes, size_t len)
-{
-	size_t n = 0;
-	while (n < len) {
-		ssize_t got = read(fd, bytes + n, len - n);
-		if (got < 0 && errno != EINTR)
-			return -1;
-		if (got == 0)
-			break;
-		n += got > 0 ? (size_t)got : 0;
-	}
-	return (ssize_t)n;
-}
-
-/* Bytes of an open file, which must have the length that its name tells.  NULL
- * when that is not so, with *fault_r; or when it cannot be read, with errno. */
-static char *
-read_bytes(int fd, const char *name, size_t *len_r, const char **fault_r)
-{
-	struct stat st;
-	uint64_t len = 0;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		*fault_r = "it is no plain file";
-		return NULL;
-	}
-	if (!spoolfile_is_name(name, &len) || (uint64_t)st.st_size != len ||
-	    len > FILE_MAX) {
-		*fault_r = "its length is not the one in its name: it is torn";
-		return NULL;
-	}
-	char *bytes = malloc((size_t)len + 1);
-	if (!bytes) {
-		*fault_r = spoolfile_no_memory;
-		return NULL;
-	}
-	ssize_t n = read_all(fd, bytes, (size_t)len);
-	if (n >= 0 && (uint64_t)n == len) {
-		*len_r = (size_t)len;
-		return bytes;
-	}
-	if (n >= 0)
-		*fault_r = "it cannot be read to its end";
-	free(bytes);
-	return NULL;
-}
-
-/* As read_bytes(), by name. */
-static char *
-read_named(int folder_fd, const char *name, size_t *len_r, const char **fault_r)
-{
-	*fault_r = NULL;
-	int fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0) {
-		if (errno == ELOOP)
-			*fault_r = "it is a symbolic link";
-		else if (errno == EACCES || errno == ENXIO)
-			*fault_r = "it cannot be opened";
-		return NULL;
-	}
-	char *bytes = read_bytes(fd, name, len_r, fault_r);
-	int error = errno;
-	close(fd);
-	errno = error;
-	return bytes;
-}
-
 enum err
 spool_read(struct spool *sp, const char *name, struct spoolfile *file_r)
 {
-	const char *fault;
-	size_t len;
 	*file_r = (struct spoolfile){0};
 	enum err e = spooldir_ready(&sp->dir);
 	if (e)
 		return e;
-	char *bytes = read_named(sp->dir.folders[SPOOLDIR_NEW], name, &len, &fault);
-	if (!bytes && !fault)
-		return spooldir_fail(&sp->dir, "%s: %s", name, strerror(errno));
-	if (bytes)
-		fault = spoolfile_decode(file_r, bytes, len);
+	const char *fault = spoolfile_load(file_r, sp->dir.folders[SPOOLDIR_NEW], name);
 	if (!fault)
 		return ERR_OK;
 	spoolfile_free(file_r);
 	if (fault == spoolfile_no_memory)
 		return ERR_MEMORY;
-	spool_condemn(sp, name, fault);
+	if (fault != spoolfile_gone)
+		spool_condemn(sp, name, fault);
 	return spooldir_fail(&sp->dir, "%s: %s", name, fault);
 }
 

@@ -51,12 +51,13 @@ void spool_names_free(struct spool_names *names);
 /* Moves what is in new/ without being a file of ours to bad/. */
 enum err spool_tidy(struct spool *sp) MUST_USE;
 
-/* Only one process drains.  False: another one does. */
-bool spool_lock(struct spool *sp);
+/* Only one process drains.  Errors: ERR_BUSY: another one does; ERR_SPOOL. */
+enum err spool_lock(struct spool *sp) MUST_USE;
 void spool_unlock(struct spool *sp);
 
 /* Reads a file of new/.  Errors: ERR_SPOOL: it is not there (any more), or cannot
- * be read, or is broken and was moved to bad/; ERR_MEMORY. */
+ * be read or is broken, and was moved to bad/; ERR_MEMORY: also for a want of
+ * descriptors. */
 enum err spool_read(
     struct spool *sp, const char *name, struct spoolfile *file_r) MUST_USE;
 

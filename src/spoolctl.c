@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 512, PROGRESS_MS = 1000, WAIT_MS = 200 };
+enum { BATCH = 512, PROGRESS_MS = 1000, WAIT_MS = 200, BUSY_MS = 60000 };
 
 static const char *const folders[] = {"new", "bad"};
 
@@ -196,7 +196,7 @@ drain_all(struct drain *d, struct spool *sp, uint64_t *total_r)
 	size_t n;
 	enum err e;
 	bool was_busy = false;
-	int64_t shown_at = clock_ms();
+	int64_t shown_at = clock_ms(), give_up_at = shown_at + BUSY_MS;
 	do {
 		e = drain_batch(d, BATCH, &n);
 		*total_r += n;
@@ -211,7 +211,9 @@ drain_all(struct drain *d, struct spool *sp, uint64_t *total_r)
 			    *total_r, files_left(sp));
 			shown_at = clock_ms();
 		}
-	} while (was_busy || (!e && n > 0));
+		if (!was_busy)
+			give_up_at = clock_ms() + BUSY_MS;
+	} while ((was_busy && clock_left(give_up_at) > 0) || (!e && n > 0));
 	return e;
 }
 
@@ -227,7 +229,10 @@ drain(struct admin *a, struct store *store)
 		e = drain_all(d, store_spool(store), &total);
 	if (e)
 		admin_bad(a, "the spool cannot be drained: %s",
-		    e == ERR_MEMORY ? err_sentence(e) : store_reason(store));
+		    e == ERR_BUSY     ? "another process drains for a minute already"
+		    : e == ERR_MEMORY ? err_sentence(e)
+		    : e == ERR_SPOOL  ? spool_reason(store_spool(store))
+				      : store_reason(store));
 	if (total > 0 || isatty(STDOUT_FILENO))
 		admin_good("%" PRIu64 " events drained", total);
 	if (!spool_list(store_spool(store), false, &left) && left.n > 0 && !e)

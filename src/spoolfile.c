@@ -3,16 +3,23 @@
 #include "datetime.h"
 #include "sha256.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { ID_LEN = 36, HEX_LEN = 2 * SHA256_LEN, MAX_EVENTS = 100000, LINE_SIZE = 512 };
+enum { FILE_MAX = 1100 << 20 }; /* 1024 bodies of 1 MiB with their headers */
 
 static const char magic[] = "smshook spool 1\n";
 const char spoolfile_no_memory[] = "out of memory";
+const char spoolfile_gone[] = "there is no such file";
+static const char no_magic[] = "it is no spool file, or one of a newer smshook";
 
 /* ------------------------------------------------------------- encoding */
 
@@ -280,6 +287,13 @@ read_end(struct text *all, size_t *n_r)
 	return NULL;
 }
 
+static bool
+is_ours(struct text start)
+{
+	return start.len >= sizeof magic - 1 &&
+	       memcmp(start.ptr, magic, sizeof magic - 1) == 0;
+}
+
 const char *
 spoolfile_decode(struct spoolfile *f, char *bytes, size_t len)
 {
@@ -289,8 +303,8 @@ spoolfile_decode(struct spoolfile *f, char *bytes, size_t len)
 	const char *fault = read_end(&rest, &n);
 	if (fault)
 		return fault;
-	if (rest.len < sizeof magic - 1 || memcmp(rest.ptr, magic, sizeof magic - 1) != 0)
-		return "it is no spool file, or one of a newer smshook";
+	if (!is_ours(rest))
+		return no_magic;
 	rest = (struct text){rest.ptr + sizeof magic - 1, rest.len - (sizeof magic - 1)};
 	if (n == 0)
 		return "there is no event in it";
@@ -300,6 +314,99 @@ spoolfile_decode(struct spoolfile *f, char *bytes, size_t len)
 	while (f->n < n && !(fault = read_event(&rest, &f->events[f->n])))
 		f->n++;
 	return fault ? fault : rest.len > 0 ? "it has more events than it counts" : NULL;
+}
+
+/* --------------------------------------------------------------- loading */
+
+/* How many bytes there were, up to len; -1 on an error. */
+static ssize_t
+read_all(int fd, char *bytes, size_t len)
+{
+	size_t n = 0;
+	while (n < len) {
+		ssize_t got = read(fd, bytes + n, len - n);
+		if (got < 0 && errno != EINTR)
+			return -1;
+		if (got == 0)
+			break;
+		n += got > 0 ? (size_t)got : 0;
+	}
+	return (ssize_t)n;
+}
+
+/* Before memory is taken for what may be a large file of somebody else. */
+static bool
+has_magic(int fd)
+{
+	char start[32];
+	ssize_t n = pread(fd, start, sizeof start, 0);
+	return n < 0 || is_ours((struct text){start, (size_t)n});
+}
+
+/* Bytes of an open file, which must have the length that its name tells; else
+ * NULL with *fault_r. */
+static char *
+read_bytes(int fd, const char *name, size_t *len_r, const char **fault_r)
+{
+	struct stat st;
+	uint64_t len = 0;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		*fault_r = "it is no plain file";
+		return NULL;
+	}
+	if (!spoolfile_is_name(name, &len) || (uint64_t)st.st_size != len ||
+	    len > FILE_MAX) {
+		*fault_r = "its length is not the one in its name: it is torn";
+		return NULL;
+	}
+	if (!has_magic(fd)) {
+		*fault_r = no_magic;
+		return NULL;
+	}
+	char *bytes = malloc((size_t)len + 1);
+	if (!bytes) {
+		*fault_r = spoolfile_no_memory;
+		return NULL;
+	}
+	ssize_t n = read_all(fd, bytes, (size_t)len);
+	if (n >= 0 && (uint64_t)n == len) {
+		*len_r = (size_t)len;
+		return bytes;
+	}
+	*fault_r = n < 0 && errno == ENOMEM ? spoolfile_no_memory
+					    : "it cannot be read to its end";
+	free(bytes);
+	return NULL;
+}
+
+/* As read_bytes(), by name. */
+static char *
+read_named(int folder_fd, const char *name, size_t *len_r, const char **fault_r)
+{
+	int fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		if (errno == ENOMEM || errno == EMFILE || errno == ENFILE)
+			*fault_r = spoolfile_no_memory;
+		else if (errno == ENOENT)
+			*fault_r = spoolfile_gone;
+		else
+			*fault_r = errno == ELOOP ? "it is a symbolic link"
+						  : "it cannot be opened";
+		return NULL;
+	}
+	char *bytes = read_bytes(fd, name, len_r, fault_r);
+	close(fd);
+	return bytes;
+}
+
+const char *
+spoolfile_load(struct spoolfile *f, int folder_fd, const char *name)
+{
+	const char *fault;
+	size_t len;
+	*f = (struct spoolfile){0};
+	char *bytes = read_named(folder_fd, name, &len, &fault);
+	return bytes ? spoolfile_decode(f, bytes, len) : fault;
 }
 
 void

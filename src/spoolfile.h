@@ -1,6 +1,6 @@
 /* One file of the spool: a batch of events as text that cat shows, with the
  * bodies as they came, and a last line by which a torn or altered file is known.
- * Read back it is events that decode() can work on.  Pure; any thread.
+ * Read back it is events that decode() can work on.  Any thread.
  *
  *	smshook spool 1
  *	ingest-id: 0190a3b4-c5d6-7e8f-9a0b-1c2d3e4f5061
@@ -45,7 +45,13 @@ bool spoolfile_is_name(const char *name, uint64_t *len_r);
  * Returns NULL, or what is wrong with the file, a literal, or spoolfile_no_memory.
  * The caller calls spoolfile_free() in any case. */
 const char *spoolfile_decode(struct spoolfile *f, char *bytes, size_t len);
-extern const char spoolfile_no_memory[];
+
+/* Reads the file name in a folder, which must be a plain one as long as its name
+ * tells.  Returns as spoolfile_decode(); also spoolfile_gone, and
+ * spoolfile_no_memory for a want of descriptors. */
+const char *spoolfile_load(struct spoolfile *f, int folder_fd, const char *name);
+
+extern const char spoolfile_no_memory[], spoolfile_gone[];
 
 void spoolfile_free(struct spoolfile *f);
 

@@ -8,18 +8,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { AWAY_MS = 1000 }; /* beyond the database's timeout: for STORE_PROCESSES */
+enum {
+	AWAY_MS = 1000, /* beyond the database's timeout: for STORE_PROCESSES */
+	MAX_CONFLICTS = 5
+};
 
 struct store {
 	const struct conf *conf;
 	enum store_probe probe;
 	struct db *db;
 	struct spool *spool;
-	atomic_bool is_away;
+	atomic_bool is_away, is_hurried;
 	enum { UNTRIED, UP, DOWN } state;
 	char logged[400];      /* why it is down */
 	bool is_spool_failing; /* and it was logged */
-	const char *reason;
+	char reason[400];      /* of the last call that failed */
 	struct event **unkept; /* conf->threads of them */
 };
 
@@ -32,7 +35,6 @@ store_open(struct store **store_r, const struct conf *conf, enum store_probe pro
 		return ERR_MEMORY;
 	s->conf = conf;
 	s->probe = probe;
-	s->reason = "";
 	s->unkept = calloc((size_t)conf->threads, sizeof(struct event *));
 	if (!s->unkept)
 		return ERR_MEMORY;
@@ -70,6 +72,12 @@ store_load(struct store *s)
 	return e;
 }
 
+static void
+set_reason(struct store *s, const char *reason)
+{
+	snprintf(s->reason, sizeof s->reason, "%s", reason);
+}
+
 const char *
 store_reason(const struct store *s)
 {
@@ -90,6 +98,12 @@ store_set_back(struct store *s)
 	atomic_store(&s->is_away, false);
 }
 
+void
+store_hurry(struct store *s)
+{
+	atomic_store(&s->is_hurried, true);
+}
+
 static bool
 may_try(struct store *s)
 {
@@ -105,7 +119,6 @@ note_database(struct store *s, bool is_down)
 {
 	bool is_quiet = s->probe == STORE_NOBODY; /* the caller has store_reason() */
 	if (is_down) {
-		s->reason = db_reason(s->db);
 		db_disconnect(s->db);
 		if (!is_quiet && (s->state != DOWN || strcmp(s->logged, s->reason) != 0))
 			log_error("database: %s", s->reason);
@@ -123,7 +136,7 @@ static void
 note_spool(struct store *s, enum err e)
 {
 	if (e == ERR_SPOOL)
-		s->reason = spool_reason(s->spool);
+		set_reason(s, spool_reason(s->spool));
 	if (e == ERR_SPOOL && !s->is_spool_failing)
 		log_error("spool: %s", s->reason);
 	else if (!e && s->is_spool_failing)
@@ -141,6 +154,7 @@ ingest(
 {
 	enum err e = ERR_DB_DOWN;
 	bool is_fresh = false; /* the connection was made here */
+	int n_conflicts = 0;
 	do {
 		if (!db_is_connected(s->db)) {
 			e = db_connect(s->db, deadline);
@@ -149,7 +163,10 @@ ingest(
 		if (db_is_connected(s->db))
 			e = db_ingest(s->db, events, n, notify, deadline);
 	} while (clock_left(deadline) > 0 &&
-		 (e == ERR_DB_CONFLICT || (!db_is_connected(s->db) && !is_fresh)));
+		 ((e == ERR_DB_CONFLICT && ++n_conflicts < MAX_CONFLICTS) ||
+		     (!db_is_connected(s->db) && !is_fresh)));
+	if (e)
+		set_reason(s, db_reason(s->db));
 	if (e == ERR_DB_DOWN || e == ERR_DB_UNKNOWN)
 		note_database(s, true);
 	else if (e == ERR_OK || e == ERR_DB_DATA)
@@ -188,6 +205,8 @@ static enum err
 commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
 {
 	int64_t own = clock_ms() + s->conf->timeout_ms;
+	if (atomic_load(&s->is_hurried))
+		return ERR_DB_DOWN;
 	enum err e =
 	    ingest(s, events, n, s->conf->notify, own < deadline ? own : deadline);
 	if (e == ERR_DB_DATA && n > 1) {
@@ -250,7 +269,9 @@ void
 store_stats(struct store *s, struct store_stats *stats_r)
 {
 	stats_r->is_up = s->state == UP && !store_is_away(s);
-	note_spool(s, spool_usage(s->spool, &stats_r->spool));
+	enum err e = spool_usage(s->spool, &stats_r->spool);
+	if (e) /* that it can be read does not say that it can be written */
+		note_spool(s, e);
 }
 
 enum err
@@ -259,6 +280,16 @@ store_ingest(struct store *s, struct event *const *events, size_t n)
 	for (size_t i = 0; i < n; i++)
 		events[i]->result = ERR_DB_DOWN;
 	return commit(s, events, n, INT64_MAX);
+}
+
+bool
+store_can_ingest(struct store *s)
+{
+	char reason[sizeof s->reason];
+	memcpy(reason, s->reason, sizeof reason);
+	enum err e = commit(s, NULL, 0, INT64_MAX);
+	memcpy(s->reason, reason, sizeof reason);
+	return !e;
 }
 
 bool

@@ -1,6 +1,6 @@
 /* The policy: where a batch of events goes.  PostgreSQL first; what it does not
  * take now goes to the spool; what it refuses by itself, to sms.rejected.
- * One thread at a time, but for store_is_away() and store_set_back(). */
+ * One thread at a time, but for what says otherwise. */
 #ifndef STORE_H
 #define STORE_H
 
@@ -17,7 +17,7 @@ enum { STORE_SPOOL_MS = 500, STORE_MIN_MS = 700 };
 enum store_probe {
 	STORE_DRAINER,   /* another thread, which calls store_set_back() */
 	STORE_PROCESSES, /* one of many processes, by a note in the spool */
-	STORE_NOBODY     /* each call tries, and nothing is logged: the drain's */
+	STORE_NOBODY     /* each call tries, and no outage is logged: the drain's */
 };
 
 struct store_stats {
@@ -43,7 +43,8 @@ enum err store_load(struct store *s) MUST_USE;
 enum err store_commit(
     struct store *s, struct event *const *events, size_t n, int64_t deadline) MUST_USE;
 
-/* Whether the database is left in peace until it is back; and that it is. */
+/* Whether the database is left in peace until it is back; and that it is.  Any
+ * thread. */
 bool store_is_away(const struct store *s);
 void store_set_back(struct store *s);
 
@@ -53,6 +54,13 @@ void store_stats(struct store *s, struct store_stats *stats_r);
  * the result of each, also ERR_SYSTEM: it cannot be stored at all.  Errors: the
  * first that is not an event's own. */
 enum err store_ingest(struct store *s, struct event *const *events, size_t n) MUST_USE;
+
+/* Whether it takes an empty batch: store_reason() stays. */
+bool store_can_ingest(struct store *s);
+
+/* From now on nothing is begun: what is under way ends with ERR_DB_DOWN.  Any
+ * thread. */
+void store_hurry(struct store *s);
 bool store_is_connected(const struct store *s);
 void store_disconnect(struct store *s);
 struct spool *store_spool(struct store *s);

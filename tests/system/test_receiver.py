@@ -142,7 +142,7 @@ HALF = {
 
 @pytest.mark.parametrize("sent", HALF.values(), ids=HALF)
 def test_half_sent_requests_are_given_up(sent, start, text, token, database):
-    r = start(text(server="threads = 2\nrequest_timeout = 1s", database="timeout = 500ms"))
+    r = start(text(server="threads = 2\nrequest_timeout = 2s", database="timeout = 500ms"))
     stuck = [fcgi_client.Connection(r.address(), process.SLOW) for _ in range(2)]
     for c in stuck:
         c.send(sent)
@@ -185,7 +185,7 @@ def test_stalled_request_delays_no_other(start, text, token):
 
 def test_half_sent_body_is_not_kept(start, text, token, database):
     """The whole JSON is there, but not all that Content-Length tells."""
-    r = start(text(server="threads = 2\nrequest_timeout = 1s", database="timeout = 500ms"))
+    r = start(text(server="threads = 2\nrequest_timeout = 2s", database="timeout = 500ms"))
     with fcgi_client.Connection(r.address(), process.SLOW) as c:
         variables = cgi_variables(post(token, BODY, send="cut"))
         c.send(fcgi_client.begin()
@@ -290,7 +290,7 @@ BAD = {
     "no token": ("[source x]\ntimezone = UTC\n", None, "token"),
     "no source": ("[server]\nthreads = 4\n", None, "source"),
     "empty": ("", None, "source"),
-    "times that do not fit": ("[server]\nrequest_timeout = 1s\n[database]\ntimeout = 3s\n"
+    "times that do not fit": ("[server]\nrequest_timeout = 2s\n[database]\ntimeout = 3s\n"
                               + GOOD, None, "timeout"),
 }
 

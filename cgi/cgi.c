@@ -92,15 +92,17 @@ respond(const struct request *req, const struct response *res)
 	write_all(out, len + body.len);
 }
 
-/* The web server has it all now, whatever we still do. */
+/* Web servers send an answer on when all that they gave us is closed: mod_cgid
+ * waits for fd 0 and 1, mod_cgi for fd 1 and 2. */
 static void
 end_response(void)
 {
-	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDOUT_FILENO);
-		close(null);
-	}
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	close(null);
 }
 
 void

@@ -7,8 +7,8 @@
 /* Whether a web server started this process as a CGI program. */
 bool cgi_is_called(void);
 
-/* Reads the request, handles it and writes the response, after which standard
- * output is closed. */
+/* Reads the request, handles it and writes the response, after which no
+ * standard file leads to the web server. */
 void cgi_serve(struct handler *h);
 
 /* Answers that smshook itself has failed, when there is no handler. */

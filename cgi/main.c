@@ -7,6 +7,7 @@
 #include "listener.h"
 #include "log.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -96,6 +97,7 @@ run_cgi(void)
 	bool is_open = !e || e == ERR_SPOOL; /* the database may be there */
 	if (is_open) {
 		cgi_serve(&r.handler);
+		log_open(program, (enum log_level)r.conf.log_level, LOG_TARGET_SYSLOG);
 		drain_some(&r);
 	} else {
 		cgi_refuse(e);
@@ -196,6 +198,19 @@ static const char help[] =
     "systemd); called by a web server as CGI it answers one request.\n"
     "Keys of the configuration:\n";
 
+/* A file that is opened must not become a standard file, into which something is
+ * written later. */
+static void
+open_standard_files(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int
 usage(const char *what)
 {
@@ -210,6 +225,7 @@ main(int argc, char **argv)
 	    {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	const char *conf_path = NULL, *where = NULL;
 	int option;
+	open_standard_files();
 	bool is_listening = listener_is(STDIN_FILENO);
 
 	if (!is_listening && cgi_is_called())

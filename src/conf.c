@@ -240,6 +240,10 @@ check_whole(struct conf_reader *r)
 		if (c->sources[i].n_tokens == 0)
 			return conf_fail(
 			    r, "[source %s] has no token", c->sources[i].name);
+	/* a symbolic link with a slash behind it is followed */
+	for (size_t n = strlen(c->spool_directory);
+	     n > 1 && c->spool_directory[n - 1] == '/'; n--)
+		c->spool_directory[n - 1] = '\0';
 	if (*c->spool_directory != '/')
 		return conf_fail(r, "[spool] directory must begin with a slash");
 	if (c->timeout_ms >= c->request_timeout_ms)

@@ -8,7 +8,7 @@
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_target { LOG_TARGET_STDERR, LOG_TARGET_SYSLOG };
 
-/* Call once, before threads.  program is a literal, shown in each line. */
+/* Call before threads.  program is a literal, shown in each line. */
 void log_open(const char *program, enum log_level level, enum log_target target);
 
 void log_write(enum log_level level, const char *format, ...)

@@ -19,6 +19,7 @@ enum {
 	FULL_MS = 100,    /* before a full spool is counted again */
 	COUNT_MS = 1000,  /* counting again, at the soonest */
 	COUNT_SHARE = 20, /* and at most this part of our time */
+	LOG_PAUSE_MS = 60000,
 	BAD_SUFFIXES = 100
 };
 
@@ -27,6 +28,7 @@ struct spool {
 	int64_t max_size;
 	struct spool_usage usage;
 	int64_t counted_at, count_at; /* clock_ms(): the last count, the next */
+	int64_t log_at; /* from when on one more is logged that cannot be moved */
 };
 
 enum err
@@ -329,11 +331,13 @@ spool_condemn(struct spool *sp, const char *name, const char *why)
 	}
 	if (failed && errno == ENOENT)
 		return; /* another process was faster */
-	if (failed) {
+	if (failed && clock_ms() >= sp->log_at) {
 		log_error(
 		    "%s/new/%s: %s; and cannot %s: %m", sp->dir.path, name, why, failed);
-		return;
+		sp->log_at = clock_ms() + LOG_PAUSE_MS;
 	}
+	if (failed)
+		return;
 	log_error("%s/bad/%s: moved here: %s", sp->dir.path, bad, why);
 	write_reason(sp, bad, why);
 	sp->count_at = 0;

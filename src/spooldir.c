@@ -50,17 +50,17 @@ spooldir_close(struct spooldir *d)
 
 /* Others could read, remove or forge what waits in it. */
 static enum err
-check_owner(struct spooldir *d)
+check_owner(struct spooldir *d, int fd, const char *name)
 {
 	struct stat st;
-	if (fstat(d->fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
 		return spooldir_fail(d, "fstat: %s", strerror(errno));
 	if (geteuid() != 0 && st.st_uid != geteuid())
 		return spooldir_fail(d,
-		    "it belongs to user %ld, and this is user %ld; chown it",
+		    "%s belongs to user %ld, and this is user %ld; chown it", name,
 		    (long)st.st_uid, (long)geteuid());
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return spooldir_fail(d, "others may write to it; chmod go-w it");
+		return spooldir_fail(d, "others may write to %s; chmod go-w it", name);
 	return ERR_OK;
 }
 
@@ -97,7 +97,7 @@ open_folder(struct spooldir *d, enum spooldir_folder i)
 	if (d->folders[i] < 0)
 		return spooldir_fail(d, "cannot %s: %s: %s",
 		    failed ? failed : "open a folder", name, strerror(errno));
-	return ERR_OK;
+	return check_owner(d, d->folders[i], name);
 }
 
 /* What processes that were killed have left in tmp/ was never acknowledged. */
@@ -134,7 +134,7 @@ open_folders(struct spooldir *d)
 		    "itself");
 	if (d->fd < 0)
 		return spooldir_fail(d, "%s", strerror(errno));
-	enum err e = check_owner(d);
+	enum err e = check_owner(d, d->fd, "it");
 	for (int i = 0; !e && i < SPOOLDIR_N; i++)
 		e = open_folder(d, (enum spooldir_folder)i);
 	if (!e)

@@ -11,13 +11,14 @@ import psycopg
 import pytest
 
 import ledger as lg
-from drivers import Fcgi, post
+from drivers import Fcgi, Http, post
+from load import sms
 from harness import (SECONDS, bench, breakable, fill, health, in_order,  # noqa: F401
                      metrics, pause, threads)
 from postgres import Postgres, program_folder
 from process import Process, give, new_folder, plain_user, run, tool, wait_for, write
 from proxy import Proxy
-from servers import SOURCE
+from servers import SOURCE, ApacheCgid
 
 ROUNDS = int(os.environ.get("SMSHOOK_FAULT_ROUNDS", "40"))
 
@@ -604,3 +605,33 @@ def test_health_and_metrics_tell_the_state(bench):
     m = metrics(address)
     assert m["smshook_database_up"] == 1 and m["smshook_drained_total"] == 3
     assert m["smshook_spool_files"] == 0
+
+
+def test_cgi_answers_before_it_drains(bench):
+    """The web server has the answer while a file of the spool still waits for
+    a lock in the database."""
+    key = 4711
+    bench.execute(f"""create function public.wait() returns trigger language plpgsql as $$
+        begin if new.body = 'slow' then perform pg_advisory_xact_lock({key}); end if;
+        return new; end $$;
+        create trigger wait before insert on sms.event for each row
+            execute function public.wait()""")
+    apache = ApacheCgid(bench.top, None, bench.programs / "smshook.fcgi", bench.config)
+    try:
+        bench.cluster.stop(signal.SIGQUIT)
+        http = Http(apache.port)
+        assert b"spooled" in http.send(post(bench.token, sms("slow"))).body
+        bench.cluster.start()
+        with bench.connect() as c:
+            c.execute("select pg_advisory_lock(%s)", [key])
+            wait_for("the database to be tried", lambda: b"stored" in http.send(
+                post(bench.token, sms("quick"))).body)
+            wait_for("a drain that was not over before the answer", lambda: c.execute(
+                """select count(*) from pg_locks
+                where locktype = 'advisory' and not granted""").fetchone()[0], 5)
+        wait_for("the drain", lambda: http.send(post(bench.token, sms("more")))
+                 and bench.spool.is_empty())
+        rows = bench.execute("select count(*) from sms.event where body = 'slow'")
+        assert rows == [(1,)]
+    finally:
+        apache.stop()

@@ -337,6 +337,17 @@ start_workers(struct fcgi *f, size_t n)
 }
 
 enum err
+fcgi_init(void)
+{
+	/* It closes a connection itself when a request is malformed. */
+	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "10", 1);
+	if (FCGX_Init() == 0)
+		return ERR_OK;
+	log_error("libfcgi does not start");
+	return ERR_SYSTEM;
+}
+
+enum err
 fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 {
 	size_t n = (size_t)h->conf->threads;
@@ -350,12 +361,6 @@ fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd)
 	f->workers = calloc(n, sizeof *f->workers);
 	if (!f->workers)
 		return ERR_MEMORY;
-	/* libfcgi closes a connection itself when a request is malformed. */
-	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "10", 1);
-	if (FCGX_Init() != 0) {
-		log_error("libfcgi does not start");
-		return ERR_SYSTEM;
-	}
 	enum err e = open_fds(f);
 	return e ? e : start_workers(f, n);
 }

@@ -8,8 +8,12 @@
 
 struct fcgi;
 
+/* Before any thread, with signals blocked: libfcgi's own start.  Errors, logged:
+ * ERR_SYSTEM. */
+enum err fcgi_init(void) MUST_USE;
+
 /* Starts conf->threads workers on a listening socket, which is only borrowed
- * and never changed: others may share it.  Signals must be blocked before.
+ * and never changed: others may share it.
  * Errors, logged: ERR_MEMORY, ERR_SYSTEM. */
 enum err fcgi_start(struct fcgi **fcgi_r, struct handler *h, int listen_fd) MUST_USE;
 

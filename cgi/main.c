@@ -146,6 +146,8 @@ run_fcgi(const char *conf_path, const char *where)
 		e = ERR_CONFIG;
 	if (!e)
 		e = store_load(r.store);
+	if (!e)
+		e = fcgi_init();
 	if (!e && where)
 		e = listener_open(where, r.conf.socket_mode, &listen_fd);
 	bool is_ours = !e && where;

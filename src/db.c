@@ -339,12 +339,16 @@ finish(struct db *db, int64_t deadline, PGresult **last_r)
 		pq.PQclear(*last_r);
 		*last_r = result;
 	}
-	if (db->conn && pq.PQstatus(db->conn) == CONNECTION_BAD)
-		e = lose(db, pq.PQerrorMessage(db->conn));
-	if (failed == ERR_DB_UNKNOWN && !e)
-		e = lose(db, "libpq failed");
-	else if (failed && failed != ERR_DB_UNKNOWN)
+	bool is_broken = db->conn && pq.PQstatus(db->conn) == CONNECTION_BAD;
+	if (failed && failed != ERR_DB_UNKNOWN) {
 		e = failed; /* the server said no, whatever became of the line */
+		if (is_broken)
+			drop(db);
+	} else if (is_broken) {
+		e = lose(db, pq.PQerrorMessage(db->conn));
+	} else if (failed && !e) {
+		e = lose(db, "libpq failed");
+	}
 	if (e) {
 		pq.PQclear(*last_r);
 		*last_r = NULL;

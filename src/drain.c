@@ -12,6 +12,7 @@ enum {
 	MAX_BYTES = 8 << 20,
 	MAX_STRETCH = 4, /* times max_events, to end in order */
 	MAX_ASIDE = 3,
+	MAX_FAILED = 3, /* events, one after the other */
 	LOG_PAUSE_MS = 60000
 };
 
@@ -196,6 +197,21 @@ finish_file(struct drain *d, struct drained *b)
 		spool_remove(d->spool, name);
 }
 
+/* The events of a file one by one: one of them may be the trouble. */
+static enum err
+commit_each(struct drain *d, struct spoolfile *f)
+{
+	enum err worst = ERR_OK;
+	int n_failed = 0;
+	for (size_t i = 0; i < f->n && n_failed < MAX_FAILED; i++) {
+		struct event *ev = &f->events[i];
+		enum err e = store_ingest(d->store, &ev, 1);
+		n_failed = e ? n_failed + 1 : 0;
+		worst = e ? e : worst;
+	}
+	return worst;
+}
+
 /* A file fails by itself, though the database takes an empty batch: the others
  * go first.  When that befalls one after the other it is an outage all the same:
  * the next round tries further ones, until one goes in. */
@@ -235,6 +251,9 @@ drain_gathered(struct drain *d, size_t *n_r)
 	bool is_alone = d->n_batch == 1;
 	size_t first = d->batch[0].name;
 	enum err e = commit(d, *n_r);
+	bool is_its_own = e && e != ERR_MEMORY && is_alone && store_can_ingest(d->store);
+	if (is_its_own && *n_r > 1)
+		e = commit_each(d, &d->batch[0].file);
 	for (size_t i = 0; i < d->n_batch; i++) {
 		if (e != ERR_MEMORY)
 			finish_file(d, &d->batch[i]);
@@ -247,7 +266,7 @@ drain_gathered(struct drain *d, size_t *n_r)
 	*n_r = 0;
 	if (d->n_careful < d->n_batch)
 		d->n_careful = d->n_batch;
-	if (is_alone && e != ERR_MEMORY && store_can_ingest(d->store))
+	if (is_its_own)
 		return set_aside(d, first, e);
 	d->next = first;
 	return e;

@@ -298,7 +298,8 @@ spool_remove(struct spool *sp, const char *name)
 			log_error("%s/new/%s: cannot be removed, so it will be drained "
 				  "again, without harm: %m",
 			    sp->dir.path, name);
-	} else if (spoolfile_is_name(name, &len) && sp->usage.n_files > 0) {
+	} else if (spoolfile_is_name(name, &len) && sp->usage.n_files > 0 &&
+		   sp->usage.bytes >= (uint64_t)on_disk(len)) {
 		sp->usage.n_files--;
 		sp->usage.bytes -= (uint64_t)on_disk(len);
 	}

@@ -19,21 +19,17 @@ static const char *const folders[] = {"new", "bad"};
 
 /* -------------------------------------------------------------- reading */
 
-/* All of a file; NULL with the reason. */
+/* All of a plain file; NULL with the reason. */
 static char *
 read_file(const char *path, size_t *len_r, const char **fault_r)
 {
-	struct stat st = {0};
+	struct stat st;
 	char *bytes = NULL;
-	*len_r = 0;
-	FILE *f = NULL;
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
-		errno = EINVAL;
-	else if (fd >= 0)
-		f = fdopen(fd, "r");
-	*fault_r = strerror(errno);
-	if (f)
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	*len_r = 0;
+	*fault_r = f ? "it is no plain file, or too large" : strerror(errno);
+	if (f && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		bytes = malloc((size_t)st.st_size + 1);
 	if (bytes)
 		*len_r = fread(bytes, 1, (size_t)st.st_size, f);
@@ -150,10 +146,6 @@ show(struct admin *a, const char *name, bool has_text)
 	struct spoolfile f;
 	size_t len;
 	const char *fault = "";
-	if (strchr(name, '/') || *name == '.') {
-		admin_bad(a, "a name as spool list prints it is expected");
-		return;
-	}
 	snprintf(path, sizeof path, "%s/new/%s", a->conf.spool_directory, name);
 	if (access(path, F_OK) < 0)
 		snprintf(path, sizeof path, "%s/bad/%s", a->conf.spool_directory, name);

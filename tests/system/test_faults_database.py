@@ -1,5 +1,6 @@
 """Faults of PostgreSQL and of the way to it: everything is answered 200, waits in
 the spool and is drained by itself."""
+import json
 import os
 import signal
 import subprocess
@@ -12,13 +13,14 @@ import pytest
 
 import ledger as lg
 from drivers import Fcgi, Http, post
-from load import sms
+from load import at_once, sms
 from harness import (SECONDS, bench, breakable, fill, health, in_order,  # noqa: F401
                      metrics, pause, threads)
 from postgres import Postgres, program_folder
 from process import Process, give, new_folder, plain_user, run, tool, wait_for, write
 from proxy import Proxy
 from servers import SOURCE, ApacheCgid
+from spooldir import build, file_name
 
 ROUNDS = int(os.environ.get("SMSHOOK_FAULT_ROUNDS", "40"))
 
@@ -635,3 +637,65 @@ def test_cgi_answers_before_it_drains(bench):
         assert rows == [(1,)]
     finally:
         apache.stop()
+
+
+def test_what_fails_by_itself_delays_nobody(bench):
+    """An error that is no data error, but one event's alone: the others of its
+    file, and all other files, go in; it waits until that is mended."""
+    bench.execute("""create function public.poison() returns trigger language plpgsql as $$
+        begin if new.body = 'poison' then raise 'not this one'; end if; return new; end $$;
+        create trigger poison before insert on sms.event for each row
+            execute function public.poison()""")
+    r = bench.start()
+    bench.cluster.stop(signal.SIGQUIT)
+    bodies = [sms(b) for b in ("one", "poison", "two", "poison", "three")]
+    assert {a.status for a in at_once(Fcgi(r.address()).send,
+                                      [post(bench.token, b) for b in bodies])} == {200}
+    for i in range(3):
+        assert Fcgi(r.address()).send(post(bench.token, sms(f"later {i}"))).status == 200
+    bench.cluster.start()
+    good = {"one", "two", "three", "later 0", "later 1", "later 2"}
+
+    def stored():
+        return {b for b, in bench.execute("select body from sms.event")}
+    wait_for("the others", lambda: stored() >= good)
+    wait_for("the database to be used", lambda: json.loads(Fcgi(r.address()).send(
+        post(bench.token, sms("live"))).body)["result"] != "spooled")
+    assert "poison" not in stored() and not bench.spool.is_empty()
+    assert "not this one" in r.log()
+    bench.execute("drop trigger poison on sms.event")
+    bench.wait_drained()
+    rows = bench.execute("select body, count(*) from sms.event group by 1")
+    assert dict(rows)["poison"] == 2 and all(dict(rows)[b] == 1 for b in good)
+
+
+def test_a_row_that_a_trigger_swallows_is_not_acknowledged_as_stored(bench):
+    """The spool has it until the trigger is gone."""
+    bench.execute("""create function public.swallow() returns trigger language plpgsql as $$
+        begin return null; end $$;
+        create trigger swallow before insert on sms.event for each row
+            execute function public.swallow()""")
+    r = bench.start()
+    answer = Fcgi(r.address()).send(post(bench.token, sms("swallowed")))
+    assert json.loads(answer.body) == {"result": "spooled"}
+    assert "trigger" in r.log()
+    bench.execute("drop trigger swallow on sms.event")
+    bench.wait_drained()
+    assert bench.execute("select body from sms.event") == [("swallowed",)]
+
+
+def test_copies_of_a_file_are_drained_once(bench):
+    """As after a restored backup, or two files put together by hand."""
+    r = bench.start()
+    bench.cluster.stop(signal.SIGQUIT)
+    for i in range(3):
+        assert Fcgi(r.address()).send(post(bench.token, sms(f"{i}"))).status == 200
+    assert r.stop() == 0
+    events = bench.spool.events()
+    data = build(events + events[:1])
+    write(bench.spool.folder / "new" / file_name(events, data), data, 0o600)
+    bench.cluster.start()
+    done = bench.command("spool", "drain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bench.spool.is_empty()
+    assert sorted(bench.execute("select body from sms.event")) == [("0",), ("1",), ("2",)]

@@ -245,7 +245,10 @@ spool_try(struct spool *sp)
 {
 	char name[40];
 	snprintf(name, sizeof name, "trial.%ld.%" PRIxPTR, (long)getpid(), (uintptr_t)sp);
-	enum err e = write_file(sp, name, &sp->dir.fd, TEXT("trial\n"));
+	enum err e = spooldir_ready(&sp->dir);
+	if (!e) /* left by one that was killed */
+		unlinkat(sp->dir.fd, name, 0);
+	e = write_file(sp, name, &sp->dir.fd, TEXT("trial\n"));
 	if (!e)
 		unlinkat(sp->dir.fd, name, 0);
 	return e;

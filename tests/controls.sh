@@ -65,7 +65,7 @@ controls() {
 
 	# drain
 	control 'the commit before the file goes' src/drain.c \
-		's/enum err e = store_ingest(d->store, events, n);/for (size_t i = 0; i < d->n_batch; i++) spool_remove(d->spool, d->names.names[d->batch[i].name]);\n&/' \
+		's/enum err e = store_ingest(d->store, once, n_once);/for (size_t i = 0; i < d->n_batch; i++) spool_remove(d->spool, d->names.names[d->batch[i].name]);\n&/' \
 		'fault_02_kill_the_drainer and sendto'
 	control 'oldest first' src/spool.c \
 		's/^compare_names(const void \*a, const void \*b)/compare_names(const void *b, const void *a)/' \

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -114,6 +115,10 @@ cgi_serve(struct handler *h)
 	request_init(
 	    &req, environ, clock_ms() + h->conf->request_timeout_ms, h->conf->max_body);
 	enum err e = read_body(&req, h->conf->max_body, &memory);
+	/* Web servers send it when the client has gone, and a whole body is kept all
+	 * the same.  Without a length it may be the word that the body was cut. */
+	if (req.content_length >= 0 && !req.body_err)
+		signal(SIGTERM, SIG_IGN);
 	if (e)
 		response_problem(&res, e, (struct text){0});
 	else

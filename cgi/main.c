@@ -92,7 +92,6 @@ run_cgi(void)
 	struct receiver r;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* write() says it, too */
-	signal(SIGTERM, SIG_IGN); /* sent when the client has gone; it ends soon */
 	enum err e = receiver_open(&r, NULL, STORE_PROCESSES);
 	bool is_open = !e || e == ERR_SPOOL; /* the database may be there */
 	if (is_open) {

@@ -10,6 +10,7 @@ import pytest
 
 import fcgi_client
 import ledger as lg
+import receiver as rx
 from drivers import Fcgi, cgi_variables, http_head
 from harness import (SECONDS, SOON, Supervisor, bench, breakable, health,  # noqa: F401
                      listener, pause)
@@ -168,6 +169,7 @@ def test_fault_29_client_is_gone(site, way, reset):
     to the spool for the commit takes too long, is kept once."""
     site.database.empty()
     ledger, token = lg.Ledger("main"), site.tokens["main"][0]
+    new = rx.spool_of(site.config) / "new"
     if way == "cgi":
         sender = VanishingCgi(site.driver("cgi"), reset)
     else:
@@ -181,7 +183,7 @@ def test_fault_29_client_is_gone(site, way, reset):
             c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
             entry = ledger.send(sender, token, n)
             if n == 2:  # beyond the database's time-out
-                wait_for("the database to be given up", lambda: not waits())
+                wait_for("the database to be given up", lambda: list(new.iterdir()))
             c.execute("select pg_advisory_unlock_all()")
             wait_for("its row", lambda: site.database.value(
                 "select count(*) from sms.event where payload::text like %s",

@@ -144,6 +144,7 @@ def test_serialization_conflicts_are_tried_again(start, text, token, database):
         with database.postgres.connect(database.name) as c:
             c.execute("alter role receiver reset default_transaction_isolation")
     assert {a.status for a in answers} == {200}
+    wait_for("those that took the way of the spool", lambda: len(database.events()) >= 90)
     assert len(database.events()) == 90
 
 

@@ -207,8 +207,8 @@ closing(void **state)
 	begin(&second, 60000);
 	usleep(100000);
 	set_gate(false);
-	pthread_join(first.thread, NULL);
-	pthread_join(second.thread, NULL);
+	end(&first);
+	end(&second);
 	assert_int_equal(second.result, ERR_OK);
 }
 

@@ -12,6 +12,7 @@ enum {
 	MAX_BYTES = 8 << 20,
 	MAX_STRETCH = 4, /* times max_events, to end in order */
 	MAX_ASIDE = 3,
+	MAX_PROBES = 8,
 	MAX_FAILED = 3, /* events, one after the other */
 	LOG_PAUSE_MS = 60000
 };
@@ -30,7 +31,8 @@ struct drain {
 	size_t next;      /* of names */
 	size_t n_careful; /* files to go by themselves: one may be the trouble */
 	size_t n_aside;   /* files that failed by themselves, one after the other */
-	bool is_outage;   /* so many that it is not for them */
+	size_t resume;    /* where to go on when that is not an outage */
+	unsigned seed;    /* of the files that are tried to find out */
 	int64_t log_at;   /* clock_ms() from when on one more is logged */
 	struct drained *batch;
 	size_t n_batch;
@@ -47,6 +49,7 @@ drain_open(struct drain **drain_r, const struct conf *conf, struct store *store)
 	d->conf = conf;
 	d->store = store;
 	d->spool = store_spool(store);
+	d->seed = (unsigned)clock_ms();
 	d->batch = calloc(MAX_FILES, sizeof *d->batch);
 	return d->batch ? ERR_OK : ERR_MEMORY;
 }
@@ -213,8 +216,8 @@ commit_each(struct drain *d, struct spoolfile *f)
 }
 
 /* A file fails by itself, though the database takes an empty batch: the others
- * go first.  When that befalls one after the other it is an outage all the same:
- * the next round tries further ones, until one goes in. */
+ * go first.  When it befalls one after the other, some from anywhere in the list
+ * tell whether it is an outage all the same, as a full disk is. */
 static enum err
 set_aside(struct drain *d, size_t file, enum err e)
 {
@@ -227,20 +230,25 @@ set_aside(struct drain *d, size_t file, enum err e)
 	}
 	if (++d->n_aside < MAX_ASIDE)
 		return ERR_OK;
+	if (d->n_aside == MAX_ASIDE)
+		d->resume = d->next;
+	if (d->n_aside < MAX_ASIDE + MAX_PROBES && d->resume < d->names.n) {
+		size_t n_left = d->names.n - d->resume;
+		d->next = d->resume + (size_t)rand_r(&d->seed) % n_left;
+		return ERR_OK;
+	}
 	d->n_aside = 0;
-	d->is_outage = true;
+	d->next = d->names.n; /* next time from the oldest */
 	return e;
 }
 
-/* After an outage the oldest are first again. */
+/* Back from anywhere in the list to where those that failed stand. */
 static void
-note_success(struct drain *d)
+come_back(struct drain *d)
 {
-	d->n_careful -= d->n_careful > 0;
+	if (d->n_aside >= MAX_ASIDE)
+		d->next = d->resume;
 	d->n_aside = 0;
-	if (d->is_outage)
-		d->next = d->names.n;
-	d->is_outage = false;
 }
 
 /* The batch into the database, and its files away.  *n_r is 0 when nothing went
@@ -251,8 +259,8 @@ drain_gathered(struct drain *d, size_t *n_r)
 	bool is_alone = d->n_batch == 1;
 	size_t first = d->batch[0].name;
 	enum err e = commit(d, *n_r);
-	bool is_its_own = e && e != ERR_MEMORY && is_alone && store_can_ingest(d->store);
-	if (is_its_own && *n_r > 1)
+	bool is_its_own = e && e != ERR_MEMORY && store_can_ingest(d->store);
+	if (is_its_own && is_alone && *n_r > 1)
 		e = commit_each(d, &d->batch[0].file);
 	for (size_t i = 0; i < d->n_batch; i++) {
 		if (e != ERR_MEMORY)
@@ -260,16 +268,17 @@ drain_gathered(struct drain *d, size_t *n_r)
 		spoolfile_free(&d->batch[i].file);
 	}
 	if (!e) {
-		note_success(d);
+		d->n_careful -= d->n_careful > 0;
+		come_back(d);
 		return e;
 	}
 	*n_r = 0;
 	if (d->n_careful < d->n_batch)
 		d->n_careful = d->n_batch;
-	if (is_its_own)
+	if (is_its_own && is_alone)
 		return set_aside(d, first, e);
-	d->next = first;
-	return e;
+	d->next = first; /* file by file, at once when one of them is the trouble */
+	return is_its_own ? ERR_OK : e;
 }
 
 /* Lists the spool when all that was listed has been seen. */
@@ -295,6 +304,8 @@ drain_locked(struct drain *d, size_t max_events, size_t *n_r)
 		e = gather(d, max_events, n_r);
 		if (!e && d->n_batch > 0)
 			e = drain_gathered(d, n_r);
+		if (!e && d->next >= d->names.n)
+			come_back(d);
 	}
 	return e;
 }

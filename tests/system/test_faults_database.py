@@ -669,6 +669,34 @@ def test_what_fails_by_itself_delays_nobody(bench):
     assert dict(rows)["poison"] == 2 and all(dict(rows)[b] == 1 for b in good)
 
 
+def test_many_that_fail_by_themselves_delay_nobody(bench):
+    """At the head of the line, for the command as for the receiver: it is no
+    outage, as some from further behind show."""
+    bench.execute("""create function public.poison() returns trigger language plpgsql as $$
+        begin if new.body like 'poison%' then raise 'not this one'; end if;
+        return new; end $$;
+        create trigger poison before insert on sms.event for each row
+            execute function public.poison()""")
+    bench.configure("host=/nowhere")
+    r = bench.start()
+    for i in range(12):
+        assert Fcgi(r.address()).send(post(bench.token, sms(f"poison {i}"))).status == 200
+    for i in range(6):
+        assert Fcgi(r.address()).send(post(bench.token, sms(f"good {i}"))).status == 200
+    assert r.stop() == 0
+    bench.configure()
+    good = [f"good {i}" for i in range(6)]
+    wait_for("the others", lambda: bench.command("spool", "drain").returncode == 1
+             and sorted(b for b, in bench.execute("select body from sms.event")) == good)
+    assert len(bench.spool.names()) == 12
+    r = bench.start()
+    wait_for("the database to be used", lambda: json.loads(Fcgi(r.address()).send(
+        post(bench.token, sms("live"))).body)["result"] != "spooled")
+    bench.execute("drop trigger poison on sms.event")
+    bench.wait_drained()
+    assert bench.execute("select count(distinct body) from sms.event") == [(19,)]
+
+
 def test_a_row_that_a_trigger_swallows_is_not_acknowledged_as_stored(bench):
     """The spool has it until the trigger is gone."""
     bench.execute("""create function public.swallow() returns trigger language plpgsql as $$

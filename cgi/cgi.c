@@ -95,18 +95,19 @@ respond(const struct request *req, const struct response *res)
 
 /* Web servers send an answer on when all that they gave us is closed: mod_cgid
  * waits for fd 0 and 1, mod_cgi for fd 1 and 2. */
-static void
+static bool
 end_response(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null < 0)
-		return;
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
-	close(null);
+	bool ok = null >= 0;
+	for (int fd = STDIN_FILENO; ok && fd <= STDERR_FILENO; fd++)
+		ok = dup2(null, fd) == fd;
+	if (null >= 0)
+		close(null);
+	return ok;
 }
 
-void
+bool
 cgi_serve(struct handler *h)
 {
 	struct request req;
@@ -124,8 +125,8 @@ cgi_serve(struct handler *h)
 	else
 		handle(h, &req, &res);
 	respond(&req, &res);
-	end_response();
 	free(memory);
+	return end_response();
 }
 
 void

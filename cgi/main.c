@@ -31,8 +31,8 @@ struct receiver {
 /* What a CGI request does for the spool when its answer is out. */
 enum { CGI_DRAIN_MS = 500, CGI_DRAIN_EVENTS = 32 };
 
-/* A stop comes to its end, whatever hangs. */
-enum { STOP_S = 9 };
+/* A stop comes to its end, whatever hangs: so long after a request's own time. */
+enum { STOP_S = 5 };
 
 static void
 receiver_close(struct receiver *r)
@@ -95,9 +95,10 @@ run_cgi(void)
 	enum err e = receiver_open(&r, NULL, STORE_PROCESSES);
 	bool is_open = !e || e == ERR_SPOOL; /* the database may be there */
 	if (is_open) {
-		cgi_serve(&r.handler);
+		bool is_out = cgi_serve(&r.handler);
 		log_open(program, (enum log_level)r.conf.log_level, LOG_TARGET_SYSLOG);
-		drain_some(&r);
+		if (is_out)
+			drain_some(&r);
 	} else {
 		cgi_refuse(e);
 	}
@@ -168,7 +169,7 @@ run_fcgi(const char *conf_path, const char *where)
 		wait_for_stop(&signals);
 	}
 	drainer_hurry(r.drainer);
-	alarm(STOP_S);
+	alarm((unsigned)(r.conf.request_timeout_ms / 1000) + STOP_S);
 	if (is_ours)
 		listener_hide(where);
 	if (!fcgi_stop(&fcgi, is_ours)) {

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "columns.h"
+#include "hosts.h"
 #include "pq.h"
 
 #include <arpa/inet.h>
@@ -17,17 +18,11 @@ static const char ingest_sql[] =
     "$26) "
     "order by n";
 
-/* Where a host is: lists in conninfo, an element a host. */
-enum { N_PLACES = 3, PLACE_LEN = 256 };
-static const char *const places[N_PLACES] = {"host", "hostaddr", "port"};
-
 struct db {
 	const char *conninfo;
 	PGconn *conn;
 	bool is_loaded;
-	size_t n_hosts;         /* in conninfo */
-	size_t host;            /* that the last connection was to */
-	char *places[N_PLACES]; /* their lists, or NULL */
+	struct hosts hosts;
 	struct columns columns;
 	char reason[400];
 };
@@ -68,27 +63,6 @@ db_open(struct db **db_r, const char *conninfo)
 	return ERR_OK;
 }
 
-/* Keeps what conninfo says of hosts, and counts them. */
-static bool
-note_hosts(struct db *db, const PQconninfoOption *options)
-{
-	db->n_hosts = 1;
-	for (; options->keyword; options++)
-		for (int i = 0; i < N_PLACES; i++) {
-			if (!options->val || strcmp(options->keyword, places[i]) != 0)
-				continue;
-			size_t n = 1;
-			for (const char *p = options->val; *p; p++)
-				n += *p == ',';
-			if (n > db->n_hosts)
-				db->n_hosts = n;
-			db->places[i] = strdup(options->val);
-			if (!db->places[i])
-				return false;
-		}
-	return true;
-}
-
 enum err
 db_load(struct db *db)
 {
@@ -107,7 +81,7 @@ db_load(struct db *db)
 		pq.PQfreemem(message);
 		return ERR_CONFIG;
 	}
-	bool ok = note_hosts(db, options);
+	bool ok = hosts_read(&db->hosts, options);
 	pq.PQconninfoFree(options);
 	db->is_loaded = ok;
 	return ok ? ERR_OK : ERR_MEMORY;
@@ -120,8 +94,7 @@ db_close(struct db **db)
 		return;
 	drop(*db);
 	columns_free(&(*db)->columns);
-	for (int i = 0; i < N_PLACES; i++)
-		free((*db)->places[i]);
+	hosts_free(&(*db)->hosts);
 	free(*db);
 	*db = NULL;
 }
@@ -163,32 +136,19 @@ fail_connect(struct db *db, const char *message)
 	return ERR_DB_DOWN;
 }
 
-/* Element i of a list; its only one where it has no more; NULL for no list. */
-static const char *
-place(const char *list, size_t i, char out[PLACE_LEN])
-{
-	if (!list)
-		return NULL;
-	for (const char *next; i > 0 && (next = strchr(list, ',')); i--)
-		list = next + 1;
-	snprintf(out, PLACE_LEN, "%.*s", (int)strcspn(list, ","), list);
-	return out;
-}
-
 static enum err
-connect_host(struct db *db, size_t host, int64_t deadline)
+connect_host(struct db *db, int64_t deadline)
 {
 	/* The later wins: conninfo may say otherwise but for the encoding and the
 	 * host.  A peer that is gone shows after half a minute of silence, not
 	 * after hours. */
-	static const char *const names[] = {"fallback_application_name",
-	    "keepalives_idle", "keepalives_interval", "keepalives_count",
-	    "tcp_user_timeout", "dbname", "client_encoding", "host", "hostaddr", "port",
-	    NULL};
-	char at[N_PLACES][PLACE_LEN];
+	const char *const names[] = {"fallback_application_name", "keepalives_idle",
+	    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname",
+	    "client_encoding", hosts_places[0], hosts_places[1], hosts_places[2], NULL};
+	char at[HOSTS_PLACES][HOSTS_LEN];
 	const char *values[] = {"smshook", "15", "5", "3", "15000", db->conninfo, "UTF8",
-	    place(db->places[0], host, at[0]), place(db->places[1], host, at[1]),
-	    place(db->places[2], host, at[2]), NULL};
+	    hosts_place(&db->hosts, 0, at[0]), hosts_place(&db->hosts, 1, at[1]),
+	    hosts_place(&db->hosts, 2, at[2]), NULL};
 	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
 
 	drop(db);
@@ -228,11 +188,11 @@ db_connect(struct db *db, int64_t deadline)
 	enum err e = ERR_DB_DOWN;
 	if (!db->is_loaded && db_load(db))
 		return e;
-	for (size_t left = db->n_hosts; e && left > 0; left--) {
+	for (size_t left = db->hosts.n; e && left > 0; left--) {
 		int64_t share = clock_left(deadline) / (int64_t)left;
-		e = connect_host(db, db->host, clock_ms() + share);
+		e = connect_host(db, clock_ms() + share);
 		if (e)
-			db->host = (db->host + 1) % db->n_hosts;
+			hosts_next(&db->hosts);
 	}
 	return e;
 }
@@ -278,30 +238,36 @@ next_result(struct db *db, int64_t deadline, PGresult **result_r)
 
 /* What a SQLSTATE, by its first characters, means for the events and what an
  * administrator should do.  The first row that fits counts; the manual's
- * appendix A lists the codes. */
+ * appendix A lists the codes.  Messages of data errors and of functions in a
+ * trigger may quote the data. */
+enum { LOST = 1, QUOTES = 2 }; /* a new connection may do better */
 static const struct {
 	const char *prefix;
 	enum err err;
-	bool is_lost; /* a new connection may do better */
+	int flags;
 	const char *hint;
 } states[] = {
-    {"40", ERR_DB_CONFLICT, false, ""},
-    {"23505", ERR_DB_CONFLICT, false, ""}, /* an ingest_id that was not seen yet */
-    {"22", ERR_DB_DATA, false, ""},
-    {"23", ERR_DB_DATA, false, ""},
-    {"54", ERR_DB_DATA, false, ""},
-    {"25006", ERR_DB_DOWN, true,
+    {"40", ERR_DB_CONFLICT, 0, ""},
+    {"23505", ERR_DB_CONFLICT, QUOTES, ""}, /* an ingest_id that was not seen yet */
+    {"22", ERR_DB_DATA, QUOTES, ""},
+    {"23", ERR_DB_DATA, QUOTES, ""},
+    {"54", ERR_DB_DATA, QUOTES, ""},
+    {"25006", ERR_DB_DOWN, LOST,
 	" (a standby? name all hosts in conninfo, with "
 	"target_session_attrs=read-write)"},
-    {"3F000", ERR_DB_DOWN, false, " (run: smshook migrate)"},
-    {"42883", ERR_DB_DOWN, false, " (run: smshook migrate)"},
-    {"42P01", ERR_DB_DOWN, false, " (run: smshook migrate)"},
-    {"42703", ERR_DB_DOWN, false, " (run: smshook migrate)"},
-    {"42501", ERR_DB_DOWN, false, " (apply sql/roles.sql and grant smshook_writer)"},
-    {"", ERR_DB_DOWN, false, ""},
+    {"3F000", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
+    {"42883", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
+    {"42P01", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
+    {"42703", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
+    {"42501", ERR_DB_DOWN, 0, " (apply sql/roles.sql and grant smshook_writer)"},
+    {"P0", ERR_DB_DOWN, QUOTES, " (raised by a trigger; the server's log says more)"},
+    {"38", ERR_DB_DOWN, QUOTES, ""},
+    {"39", ERR_DB_DOWN, QUOTES, ""},
+    {"HV", ERR_DB_DOWN, QUOTES, ""},
+    {"", ERR_DB_DOWN, 0, ""},
 };
 
-/* Classifies a failed result.  Messages of data errors quote the data. */
+/* Classifies a failed result. */
 static enum err
 classify(struct db *db, const PGresult *result)
 {
@@ -312,11 +278,13 @@ classify(struct db *db, const PGresult *result)
 		return ERR_DB_UNKNOWN; /* libpq's own: the connection broke */
 	while (strncmp(state, states[i].prefix, strlen(states[i].prefix)) != 0)
 		i++;
-	bool is_data = states[i].err == ERR_DB_DATA;
+	bool has_message = primary && !(states[i].flags & QUOTES);
 	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s", state,
-	    is_data ? "" : ": ", is_data || !primary ? "" : primary, states[i].hint);
-	if (states[i].is_lost)
+	    has_message ? ": " : "", has_message ? primary : "", states[i].hint);
+	if (states[i].flags & LOST) {
 		drop(db);
+		hosts_next(&db->hosts);
+	}
 	return states[i].err;
 }
 

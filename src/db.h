@@ -32,7 +32,7 @@ enum err db_connect(struct db *db, int64_t deadline) MUST_USE;
 /* Commits n events, n 0 to try the way, by one call of sms.ingest, and sets id
  * and duplicate_of of each.  Errors, all or none of the events being stored:
  * ERR_DB_DATA  an event cannot be stored; the connection is good
- * ERR_DB_DOWN  not stored
+ * ERR_DB_DOWN  not stored, or not all: a replay is harmless
  * ERR_DB_CONFLICT  not stored, by another's fault: at once again may do
  * ERR_DB_UNKNOWN  no answer; a replay is harmless, by ingest_id
  * ERR_MEMORY  not stored */

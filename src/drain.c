@@ -13,7 +13,6 @@ enum {
 	MAX_STRETCH = 4, /* times max_events, to end in order */
 	MAX_ASIDE = 3,
 	MAX_PROBES = 8,
-	MAX_FAILED = 3, /* events, one after the other */
 	LOG_PAUSE_MS = 60000
 };
 
@@ -144,9 +143,11 @@ gather(struct drain *d, size_t max_events, size_t *n_r)
 		enum err e = take_file(d, &n);
 		if (e && d->n_batch > 0)
 			return ERR_OK;
-		if (e)
+		if (e && clock_ms() >= d->log_at) {
 			log_error("drain: %s/new/%s: out of memory or descriptors",
 			    d->conf->spool_directory, d->names.names[d->next]);
+			d->log_at = clock_ms() + LOG_PAUSE_MS;
+		}
 		if (n > 0 && spoolfile_is_name(d->names.names[d->next], &len))
 			n_bytes += len;
 		*n_r += n;
@@ -183,9 +184,9 @@ commit(struct drain *d, size_t n)
 }
 
 /* Removes a file of which each event is in the database; condemns it when the
- * others are, and one cannot be. */
-static void
-finish_file(struct drain *d, struct drained *b)
+ * others are, and one cannot be.  Adds its events to *n_r when it is gone. */
+static enum err
+finish_file(struct drain *d, struct drained *b, size_t *n_r)
 {
 	const char *name = d->names.names[b->name];
 	bool is_over = true, is_refused = false;
@@ -194,10 +195,25 @@ finish_file(struct drain *d, struct drained *b)
 		is_refused = is_refused || ev->result == ERR_SYSTEM;
 		is_over = is_over && (event_is_kept(ev) || ev->result == ERR_SYSTEM);
 	}
-	if (is_over && is_refused)
-		spool_condemn(d->spool, name, "PostgreSQL refuses one of its bodies");
-	else if (is_over)
-		spool_remove(d->spool, name);
+	if (!is_over)
+		return ERR_OK;
+	enum err e = is_refused ? spool_condemn(d->spool, name,
+				      "PostgreSQL refuses one of its bodies")
+				: spool_remove(d->spool, name);
+	*n_r += e ? 0 : b->file.n;
+	return e;
+}
+
+static enum err
+finish_batch(struct drain *d, size_t *n_r)
+{
+	enum err e = ERR_OK;
+	*n_r = 0;
+	for (size_t i = 0; i < d->n_batch; i++) {
+		enum err one = finish_file(d, &d->batch[i], n_r);
+		e = one ? one : e;
+	}
+	return e;
 }
 
 /* The events of a file one by one: one of them may be the trouble. */
@@ -205,12 +221,12 @@ static enum err
 commit_each(struct drain *d, struct spoolfile *f)
 {
 	enum err worst = ERR_OK;
-	int n_failed = 0;
-	for (size_t i = 0; i < f->n && n_failed < MAX_FAILED; i++) {
+	for (size_t i = 0; i < f->n; i++) {
 		struct event *ev = &f->events[i];
 		enum err e = store_ingest(d->store, &ev, 1);
-		n_failed = e ? n_failed + 1 : 0;
 		worst = e ? e : worst;
+		if (e && !store_can_ingest(d->store))
+			break;
 	}
 	return worst;
 }
@@ -251,33 +267,36 @@ come_back(struct drain *d)
 	d->n_aside = 0;
 }
 
-/* The batch into the database, and its files away.  *n_r is 0 when nothing went
- * in. */
+/* The batch into the database, and its files away.  *n_r: events of files that
+ * went. */
 static enum err
 drain_gathered(struct drain *d, size_t *n_r)
 {
 	bool is_alone = d->n_batch == 1;
 	size_t first = d->batch[0].name;
-	enum err e = commit(d, *n_r);
+	enum err gone = ERR_OK, e = commit(d, *n_r);
 	bool is_its_own = e && e != ERR_MEMORY && store_can_ingest(d->store);
 	if (is_its_own && is_alone && *n_r > 1)
 		e = commit_each(d, &d->batch[0].file);
-	for (size_t i = 0; i < d->n_batch; i++) {
-		if (e != ERR_MEMORY)
-			finish_file(d, &d->batch[i]);
+	if (e == ERR_MEMORY)
+		*n_r = 0;
+	else
+		gone = finish_batch(d, n_r);
+	for (size_t i = 0; i < d->n_batch; i++)
 		spoolfile_free(&d->batch[i].file);
-	}
 	if (!e) {
 		d->n_careful -= d->n_careful > 0;
 		come_back(d);
-		return e;
+		return gone;
 	}
 	*n_r = 0;
 	if (d->n_careful < d->n_batch)
 		d->n_careful = d->n_batch;
 	if (is_its_own && is_alone)
 		return set_aside(d, first, e);
-	d->next = first; /* file by file, at once when one of them is the trouble */
+	if (e == ERR_MEMORY && is_alone)
+		return ERR_OK; /* the others may be smaller */
+	d->next = first;       /* file by file, at once when one of them is the trouble */
 	return is_its_own ? ERR_OK : e;
 }
 

@@ -14,11 +14,11 @@
 
 enum { EVENT_DIGEST_LEN = 16 };
 
-/* Texts point into the request, into memory, or at literals; absent ones have
- * ptr NULL.  Times are microseconds since 1970. */
+/* Texts point into what the event was made from, into memory, or at literals;
+ * absent ones have ptr NULL.  Times are microseconds since 1970. */
 struct event {
 	/* set by event_init() or event_restore() */
-	struct text wire; /* the body's bytes, borrowed from the request */
+	struct text wire; /* the body's bytes, borrowed */
 	struct text source, remote_addr, content_type;
 	int64_t received_at; /* UTC */
 	unsigned char ingest_id[16];

@@ -163,8 +163,10 @@ condemn_foreign(const char *name, void *arg)
 {
 	struct spool *sp = arg;
 	uint64_t len;
+	enum err e = ERR_OK;
 	if (!spoolfile_is_name(name, &len))
-		spool_condemn(sp, name, "it is no file of the spool");
+		e = spool_condemn(sp, name, "it is no file of the spool");
+	(void)e; /* it was logged, and delays nobody */
 	return true;
 }
 
@@ -287,25 +289,27 @@ spool_read(struct spool *sp, const char *name, struct spoolfile *file_r)
 	spoolfile_free(file_r);
 	if (fault == spoolfile_no_memory)
 		return ERR_MEMORY;
-	if (fault != spoolfile_gone)
-		spool_condemn(sp, name, fault);
+	if (fault != spoolfile_gone && spool_condemn(sp, name, fault))
+		return ERR_SPOOL;
 	return spooldir_fail(&sp->dir, "%s: %s", name, fault);
 }
 
-void
+enum err
 spool_remove(struct spool *sp, const char *name)
 {
 	uint64_t len;
-	if (unlinkat(sp->dir.folders[SPOOLDIR_NEW], name, 0) < 0) {
-		if (errno != ENOENT)
-			log_error("%s/new/%s: cannot be removed, so it will be drained "
-				  "again, without harm: %m",
-			    sp->dir.path, name);
-	} else if (spoolfile_is_name(name, &len) && sp->usage.n_files > 0 &&
-		   sp->usage.bytes >= (uint64_t)on_disk(len)) {
+	if (unlinkat(sp->dir.folders[SPOOLDIR_NEW], name, 0) < 0)
+		return errno == ENOENT
+			   ? ERR_OK /* another process was faster */
+			   : spooldir_fail(&sp->dir,
+				 "new/%s is committed, and cannot be removed: %s", name,
+				 strerror(errno));
+	if (spoolfile_is_name(name, &len) && sp->usage.n_files > 0 &&
+	    sp->usage.bytes >= (uint64_t)on_disk(len)) {
 		sp->usage.n_files--;
 		sp->usage.bytes -= (uint64_t)on_disk(len);
 	}
+	return ERR_OK;
 }
 
 static void
@@ -320,7 +324,7 @@ write_reason(struct spool *sp, const char *name, const char *why)
 		log_warn("%s/bad/%s: %m", sp->dir.path, path);
 }
 
-void
+enum err
 spool_condemn(struct spool *sp, const char *name, const char *why)
 {
 	char bad[300];
@@ -334,17 +338,20 @@ spool_condemn(struct spool *sp, const char *name, const char *why)
 		snprintf(bad, sizeof bad, "%s~%d", name, i);
 	}
 	if (failed && errno == ENOENT)
-		return; /* another process was faster */
-	if (failed && clock_ms() >= sp->log_at) {
-		log_error(
-		    "%s/new/%s: %s; and cannot %s: %m", sp->dir.path, name, why, failed);
-		sp->log_at = clock_ms() + LOG_PAUSE_MS;
+		return ERR_OK; /* another process was faster */
+	if (failed) {
+		enum err e = spooldir_fail(&sp->dir, "new/%s: %s; and cannot %s: %s",
+		    name, why, failed, strerror(errno));
+		if (clock_ms() >= sp->log_at) {
+			log_error("%s", sp->dir.reason);
+			sp->log_at = clock_ms() + LOG_PAUSE_MS;
+		}
+		return e;
 	}
-	if (failed)
-		return;
 	log_error("%s/bad/%s: moved here: %s", sp->dir.path, bad, why);
 	write_reason(sp, bad, why);
 	sp->count_at = 0;
+	return ERR_OK;
 }
 
 enum err

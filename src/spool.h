@@ -61,11 +61,11 @@ void spool_unlock(struct spool *sp);
 enum err spool_read(
     struct spool *sp, const char *name, struct spoolfile *file_r) MUST_USE;
 
-/* After the commit of all that is in it. */
-void spool_remove(struct spool *sp, const char *name);
+/* After the commit of all that is in it.  Errors: ERR_SPOOL: it is still there. */
+enum err spool_remove(struct spool *sp, const char *name) MUST_USE;
 
-/* Moves a file of new/ to bad/. */
-void spool_condemn(struct spool *sp, const char *name, const char *why);
+/* Moves a file of new/ to bad/.  Errors: ERR_SPOOL: it is still there. */
+enum err spool_condemn(struct spool *sp, const char *name, const char *why) MUST_USE;
 
 /* Moves a file of bad/ back to new/, to be tried again.  Errors: ERR_SPOOL. */
 enum err spool_retry(struct spool *sp, const char *name) MUST_USE;

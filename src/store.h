@@ -39,7 +39,8 @@ enum err store_load(struct store *s) MUST_USE;
  * result, is_spooled, id and duplicate_of of each: ERR_OK when it is committed
  * or on the disk, ERR_DB_DATA when it was refused by itself and is kept in
  * sms.rejected, else it is not kept.  Comes back by the deadline (clock_ms()),
- * unless the disk hangs.  Returns ERR_OK when an event would be kept now. */
+ * unless a disk or the lookup of a name hangs.  Returns ERR_OK when an event would be
+ * kept now. */
 enum err store_commit(
     struct store *s, struct event *const *events, size_t n, int64_t deadline) MUST_USE;
 

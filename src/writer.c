@@ -35,6 +35,7 @@ struct writer {
 	pthread_cond_t work;           /* by mutex */
 	TAILQ_HEAD(, waiting) waiting; /* by mutex */
 	bool is_stopping;              /* by mutex */
+	bool is_hanging;               /* a batch was left to itself; by mutex */
 	struct writer_stats stats;     /* by mutex */
 };
 
@@ -159,6 +160,7 @@ release(struct writer *w, size_t n)
 	}
 	w->stats.commits += has_events;
 	w->stats.store = w->seen;
+	w->is_hanging = false;
 }
 
 /* Holds the mutex but while it waits or commits. */
@@ -218,20 +220,26 @@ writer_close(struct writer **writer)
 	*writer = NULL;
 }
 
+static int64_t
+end_of(const struct waiting *x)
+{
+	return x->deadline + (x->is_taken ? GRACE_MS : 0);
+}
+
 /* With the mutex held.  False: it hangs, and was left to the writer. */
 static bool
 wait_until_done(struct writer *w, struct waiting *x)
 {
 	while (!x->is_done) {
-		int64_t end = x->deadline + (x->is_taken ? GRACE_MS : 0);
+		int64_t end = end_of(x);
 		struct timespec until = {end / 1000, (long)(end % 1000) * 1000000};
-		if (!pthread_cond_timedwait(&x->done, &w->mutex, &until) || x->is_done ||
-		    clock_left(end) > 0)
+		pthread_cond_timedwait(&x->done, &w->mutex, &until);
+		if (x->is_done || clock_left(end_of(x)) > 0)
 			continue;
 		if (x->is_taken) {
 			log_error(
 			    "a commit hangs: is it a disk, or the lookup of a name?");
-			x->is_left = true;
+			x->is_left = w->is_hanging = true;
 			return false;
 		}
 		give_up(w, x);
@@ -267,7 +275,11 @@ writer_submit(struct writer *w, struct event **ev, int64_t deadline)
 	pthread_mutex_lock(&w->mutex);
 	TAILQ_INSERT_TAIL(&w->waiting, x, link);
 	pthread_cond_signal(&w->work);
-	bool is_ours = wait_until_done(w, x);
+	bool is_ours = true;
+	if (w->is_hanging) /* nobody else is to wait for that */
+		give_up(w, x);
+	else
+		is_ours = wait_until_done(w, x);
 	pthread_mutex_unlock(&w->mutex);
 	if (is_ours) {
 		e = x->result;

@@ -9,7 +9,7 @@ groups='err log text clock
 sha256
 conf_value
 conf durable json_scan datetime status migrations pq
-event spooldir
+event spooldir hosts
 columns spoolfile
 decode auth db spool
 store

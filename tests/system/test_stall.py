@@ -210,3 +210,15 @@ def test_silent_host_is_passed_over(start, text, token, database):
         driver = Fcgi(r.address())
         wait_for("a row by the second host", lambda: json.loads(
             driver.send(post(token, sms("x"))).body)["result"] != "spooled")
+
+
+@pytest.mark.parametrize("uri", [
+    "postgresql://receiver@/{name}?host=/nowhere,{folder}",
+    "postgresql://receiver@/{name}?host=/nowhere,{folder}&port=5432,",
+    "postgresql://receiver@:5432,:5432/{name}?host=/nowhere,{folder}"])
+def test_hosts_in_a_uri(uri, start, database, token):
+    """What libpq understands is understood; an empty element is libpq's own."""
+    conninfo = uri.format(name=database.name, folder=database.postgres.folder)
+    r = start(rx.config_text(conninfo, {"x": f"token = {token}"}))
+    answer = Fcgi(r.address()).send(post(token, sms("by a URI")))
+    assert json.loads(answer.body)["result"] != "spooled", r.log()

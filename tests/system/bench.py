@@ -65,7 +65,7 @@ def site_of(bench):
 
 def wrk(bench, seconds):
     return subprocess.Popen(
-        ["wrk", "-t2", "-c64", f"-d{seconds}", "-s", str(bench.lua),
+        ["wrk", "-t2", "-c64", "--timeout", "8s", f"-d{seconds}", "-s", str(bench.lua),
          f"http://127.0.0.1:{bench.port}/"], stdout=subprocess.PIPE, text=True)
 
 

@@ -15,6 +15,7 @@ import psycopg
 
 from drivers import Request, cgi_variables, parse_cgi
 from fcgi_client import Connection
+from load import Threads
 
 UID = re.compile(rb"u[0-9a-f]{8}-[0-9]+e")
 CLOCK_SLACK = 1.0  # s between this process's clock reading and the receiver's
@@ -138,7 +139,7 @@ class Fcgi:
             self.connection = None
 
 
-class Load:
+class Load(Threads):
     """n threads that post until they are told to stop, and go on when the
     receiver is away for a moment.  make_sender() gives each its sender."""
 
@@ -161,12 +162,6 @@ class Load:
                     self.stopping.wait(pause)
         except Exception as e:  # told by stop(), which the test calls
             self.errors.append(e)
-
-    def stop(self):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
-        assert not self.errors, self.errors[0]
 
     def __enter__(self):
         return self

@@ -36,7 +36,18 @@ class Kept:
         self.connection.close()
 
 
-class Load:
+class Threads:
+    """That work until they are told to stop; an error of theirs is told then.
+    Whoever inherits has stopping, an event, threads and errors."""
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.errors, self.errors[0]
+
+
+class Load(Threads):
     """n threads that post until they are told to stop.  make_sender() gives
     each its sender; every answer is kept with the text that it is of."""
 
@@ -59,8 +70,5 @@ class Load:
             self.errors.append(e)
 
     def stop(self):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
-        assert not self.errors, self.errors[0]
+        super().stop()
         return self.answers

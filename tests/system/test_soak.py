@@ -14,6 +14,7 @@ import pytest
 
 import ledger as lg
 from harness import Supervisor, bench, breakable, fill, health, listener  # noqa: F401
+from load import Threads
 from postgres import INGEST_LOCK
 from process import new_folder, plain_user, wait_for
 from proxy import Proxy
@@ -24,7 +25,7 @@ SLOWEST = 10  # s: an answer (4 s), on a machine that is busy with breaking thin
 TMPFS = "64m"
 
 
-class Chaos:
+class Chaos(Threads):
     """Threads that break one part each, and mend it again."""
 
     def __init__(self, bench, supervisor, proxy, has_small_disk):
@@ -52,12 +53,6 @@ class Chaos:
                 fault(r.random())
         except Exception as e:  # told by stop(), which the test calls
             self.errors.append(e)
-
-    def stop(self):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
-        assert not self.errors, self.errors[0]
 
     # Each lasts no longer than x, from 0 to 1, allows.
 

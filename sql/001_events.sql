@@ -5,7 +5,8 @@
 
 create schema sms;
 comment on schema sms is
-	'smshook: webhooks of an SMS gateway, as rows. Start with sms.event.';
+	'smshook: webhooks of an SMS gateway, as rows. Start with sms.event; \df+ sms.* '
+	'is the manual of the functions. Schema version 1.';
 
 create table sms.schema_version (
 	version    int primary key,
@@ -44,8 +45,9 @@ create table sms.event (
 	duplicate_of bigint
 );
 comment on table sms.event is
-	'Every webhook that was an event, one row each, never changed. Ids are in '
-	'commit order: WHERE id > :last ORDER BY id misses none. Gaps mean nothing.';
+	'Every webhook that was an event, one row each, never changed but by sms.redact '
+	'and sms.forget. Ids are in commit order: WHERE id > :last ORDER BY id misses '
+	'none. Gaps mean nothing.';
 comment on column sms.event.id is 'Place in the log; a later commit has a larger id.';
 comment on column sms.event.received_at is 'When the receiver got the request.';
 comment on column sms.event.occurred_at is
@@ -78,6 +80,19 @@ comment on column sms.event.duplicate_of is
 	'Id of the first event with the same bytes from the same source, if it or a '
 	'later one of them came within 7 days before.';
 
+-- Names that strangers choose may be longer than an index takes: 250 characters
+-- of them.  The views show as much, so that they find by index.
+create index event_kind on sms.event (left(kind, 250), id) where duplicate_of is null;
+comment on index sms.event_kind is 'For readers of some kinds of events.';
+create index event_phone on sms.event (left(phone, 250)) where phone is not null;
+comment on index sms.event_phone is 'What a phone number has to do with.';
+create index event_message_id on sms.event (left(message_id, 250))
+	where message_id is not null;
+comment on index sms.event_message_id is 'The history of a message.';
+create index event_received_at on sms.event (received_at);
+comment on index sms.event_received_at is
+	'For sms.purge and sms.redact: a spool that was drained comes late.';
+
 create sequence sms.event_id owned by sms.event.id;
 comment on sequence sms.event_id is
 	'Ids of sms.event; drawn under the lock of sms.ingest alone.';
@@ -93,8 +108,10 @@ create table sms.message (
 	occurred_at timestamptz,
 	received_at timestamptz not null,
 	event_id    bigint not null,
-	primary key (source, message_id)
+	primary key (message_id, source) -- a reader may know no source
 ) with (fillfactor = 80);
+create index message_phone on sms.message (left(phone, 250)) where phone is not null;
+comment on index sms.message_phone is 'What was sent to a phone number.';
 comment on table sms.message is
 	'The current delivery status of each message, by the rules of sms.status_rank.';
 comment on column sms.message.source is 'As in sms.event.';
@@ -119,6 +136,8 @@ create table sms.rejected (
 	body         bytea,
 	ingest_id    uuid not null unique
 );
+create index rejected_received_at on sms.rejected (received_at);
+comment on index sms.rejected_received_at is 'For sms.purge and sms.redact.';
 comment on table sms.rejected is
 	'Bodies that came with a valid token and are no event, kept as they came.';
 comment on column sms.rejected.id is 'Counts up; not in commit order.';
@@ -400,32 +419,36 @@ comment on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], boolean, int) is
 	'Stores a batch of webhooks: one array a column, one element an event. '
 	'Returns n (from 1), the id (null for a rejected body) and duplicate_of. '
-	'Used by the receiver alone; schema version 1.';
+	'Used by the receiver alone.';
 
 -- ----------------------------------------------------------------- views
 
 create view sms.delivery_status as
-	select id, received_at, occurred_at, source, message_id, phone, device_id,
-		channel, status, status_code, status_text
+	select id, received_at, occurred_at, source, left(message_id, 250) as message_id,
+		left(phone, 250) as phone, device_id, channel, status, status_code,
+		status_text
 	from sms.event
 	where kind = 'delivery_status' and duplicate_of is null;
 comment on view sms.delivery_status is
-	'Delivery receipts in the order they came. The current state is in sms.message.';
+	'Delivery receipts in the order they came: the history of a message. Its current '
+	'state is in sms.message.';
 
 create view sms.incoming_sms as
-	select id, received_at, occurred_at, source, message_id, phone, device_id,
-		device_name, channel, body, keyword, media_url
+	select id, received_at, occurred_at, source, left(message_id, 250) as message_id,
+		left(phone, 250) as phone, device_id, device_name, channel, body, keyword,
+		media_url
 	from sms.event
 	where kind = 'incoming_sms' and duplicate_of is null;
 comment on view sms.incoming_sms is 'Messages that people sent, without duplicates.';
 
 create view sms.conversation as
-	select phone, coalesce(occurred_at, received_at) as at, 'in' as direction,
-		body, media_url, null as status, source, message_id, id as event_id
+	select left(phone, 250) as phone, coalesce(occurred_at, received_at) as at,
+		'in' as direction, body, media_url, null as status, source, message_id,
+		id as event_id
 	from sms.event
-	where kind = 'incoming_sms' and duplicate_of is null
+	where kind = 'incoming_sms' and duplicate_of is null and phone is not null
 	union all
-	select phone, coalesce(occurred_at, received_at), 'out',
+	select left(phone, 250), coalesce(occurred_at, received_at), 'out',
 		null, null, status, source, message_id, event_id
 	from sms.message
 	where phone is not null;

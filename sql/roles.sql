@@ -23,8 +23,17 @@ grant execute on function sms.ingest(uuid[], timestamptz[], text[], text[], text
 	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
 	text[], boolean, int) to smshook_writer;
 
--- Applications that read.
+-- Applications that read: they move their own places, and change no event.
 grant usage on schema sms to smshook_reader;
 grant select on sms.event, sms.message, sms.rejected, sms.keyword,
-	sms.schema_version, sms.delivery_status, sms.incoming_sms, sms.conversation
+	sms.schema_version, sms.delivery_status, sms.incoming_sms, sms.conversation,
+	sms.consumer, sms.consumer_lag, sms.lease, sms.dead_letter, sms.reply_taken
+	to smshook_reader;
+grant execute on function
+	sms.poll(text, int, text[]), sms.ack(text, bigint), sms.seek(text, bigint),
+	sms.drop_consumer(text), sms.unseen(bigint, text[], int),
+	sms.claim(text, int, interval, text[], int), sms.done(text, bigint[]),
+	sms.fail(text, bigint, text, interval), sms.retry(text, bigint[]),
+	sms.take_reply(text, text, timestamptz, interval), sms.phone_number(text),
+	sms.first_word(text), sms.is_unseen(bigint, text, bigint)
 	to smshook_reader;

@@ -89,6 +89,13 @@ metrics(struct handler *h, const struct request *req, struct response *res)
 		    "\n",
 		    values[i].name, values[i].help, values[i].name, values[i].type,
 		    values[i].name, values[i].value);
+	if (d.notify_usage >= 0)
+		line(res,
+		    "# HELP smshook_notify_queue_usage How full PostgreSQL's queue of "
+		    "notifications is, 0 to 1; a listener that sleeps in a transaction "
+		    "fills it.\n# TYPE smshook_notify_queue_usage gauge\n"
+		    "smshook_notify_queue_usage %g\n",
+		    d.notify_usage);
 	line(res, "# HELP smshook_requests_total Answers by HTTP status.\n"
 		  "# TYPE smshook_requests_total counter\n");
 	for (int i = 0; i < HANDLER_STATUSES; i++)

@@ -427,7 +427,8 @@ create function sms.fail(
 	consumer    text,
 	id          bigint,
 	reason      text,
-	retry_after interval default '10 seconds'
+	retry_after interval default '10 seconds',
+	attempt     int default null
 ) returns timestamptz
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -446,6 +447,7 @@ begin
 	end if;
 	update sms.lease l set reason = left(coalesce(fail.reason, 'no reason given'), 1000)
 		where l.consumer = fail.consumer and l.event_id = fail.id
+			and (attempt is null or l.attempts = attempt)
 		returning l.attempts into attempts;
 	if attempts is null then
 		return null;
@@ -464,10 +466,12 @@ begin
 	return due_at;
 end
 $$;
-comment on function sms.fail(text, bigint, text, interval) is
+comment on function sms.fail(text, bigint, text, interval, int) is
 	'Gives a claimed event back. It can be claimed again after retry_after, doubled '
 	'with each further attempt up to a day; this time is returned. Null: it is a dead '
-	'letter now, for it had max_attempts; or it was not leased.';
+	'letter now, for it had max_attempts; or it was not leased. Give attempt as '
+	'sms.claim told it where work may outlast its lease: another worker''s lease is '
+	'then left alone.';
 
 create function sms.retry(consumer text, ids bigint[] default null) returns bigint
 language plpgsql volatile security definer
@@ -498,7 +502,7 @@ comment on function sms.retry(text, bigint[]) is
 
 create view sms.consumer_lag as
 	select c.name as consumer, c.last_id, n.newest_id,
-		case when u.n <= 1000 then u.n else n.newest_id - c.last_id end as lag,
+		case when u.n <= 500 then u.n else n.newest_id - c.last_id end as lag,
 		u.oldest_at, now() - u.oldest_at as waiting, l.leased, d.dead, l.next_due_at,
 		c.kinds, c.moved_at
 	from sms.consumer c
@@ -506,7 +510,7 @@ create view sms.consumer_lag as
 		as n(newest_id)
 	cross join lateral (
 		select count(*) as n, (array_agg(e.received_at))[1] as oldest_at
-		from sms.unseen(c.last_id, c.kinds, 1001) e) u
+		from sms.unseen(c.last_id, c.kinds, 501) e) u
 	cross join lateral (
 		select count(*) as leased, min(x.due_at) as next_due_at
 		from sms.lease x where x.consumer = c.name) l
@@ -514,7 +518,7 @@ create view sms.consumer_lag as
 		select count(*) as dead from sms.dead_letter x where x.consumer = c.name) d;
 comment on view sms.consumer_lag is
 	'How far each consumer is behind. lag: events that it has still to see, above '
-	'1000 the difference of ids, which is no smaller. oldest_at: when the first of '
+	'500 the difference of ids, which is no smaller. oldest_at: when the first of '
 	'them was received; waiting: for how long. leased: claimed and not done; '
 	'next_due_at: when the first of these can be claimed again.';
 

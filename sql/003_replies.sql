@@ -51,13 +51,17 @@ begin
 			'Give the first word of the reply, such as ''VERIFY'', or null for any text.');
 	end if;
 	for candidate in
-		select e.id from sms.event e
-		where left(e.phone, 250) = left(number, 250) and e.phone = number
-			and e.kind = 'incoming_sms' and e.duplicate_of is null
-			and e.received_at >= since and e.received_at < since + within
-			and (word is null or e.keyword = word)
-			and not exists (select from sms.reply_taken t where t.event_id = e.id)
-		order by e.id
+		-- by the number alone, whatever the planner thinks of the times
+		with his as materialized (
+			select e.id, e.received_at, e.keyword from sms.event e
+			where left(e.phone, 250) = left(number, 250) and e.phone = number
+				and e.kind = 'incoming_sms' and e.duplicate_of is null
+		)
+		select h.id from his h
+		where h.received_at >= since and h.received_at < since + within
+			and (word is null or h.keyword = word)
+			and not exists (select from sms.reply_taken t where t.event_id = h.id)
+		order by h.id
 	loop
 		-- waits for another call that has it and may still roll back
 		insert into sms.reply_taken (event_id, taken_at)

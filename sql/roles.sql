@@ -33,7 +33,7 @@ grant execute on function
 	sms.poll(text, int, text[]), sms.ack(text, bigint), sms.seek(text, bigint),
 	sms.drop_consumer(text), sms.unseen(bigint, text[], int),
 	sms.claim(text, int, interval, text[], int), sms.done(text, bigint[]),
-	sms.fail(text, bigint, text, interval), sms.retry(text, bigint[]),
+	sms.fail(text, bigint, text, interval, int), sms.retry(text, bigint[]),
 	sms.take_reply(text, text, timestamptz, interval), sms.phone_number(text),
 	sms.first_word(text), sms.is_unseen(bigint, text, bigint)
 	to smshook_reader;

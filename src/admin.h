@@ -7,9 +7,10 @@
 #include "db.h"
 
 struct admin {
-	struct conf conf;
-	struct db *db;
-	char **arguments; /* after the command's name, up to NULL */
+	struct conf conf;        /* empty when the command needs none */
+	const char *conninfo_at; /* where the database's conninfo is from */
+	struct db *db;           /* NULL when the command needs none */
+	char **arguments;        /* after the command's name, up to NULL */
 	int n_failed;
 };
 
@@ -19,5 +20,23 @@ void admin_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Counts: smshook exits 1. */
 void admin_bad(struct admin *a, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Says on stderr what is wrong with an argument; always false. */
+bool admin_misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Each is false, or NULL, after a line that begins with FAIL. */
+bool admin_connect(struct admin *a);
+
+/* What no migration can mend; db_connect() has looked at the encoding. */
+bool admin_check_server(struct admin *a);
+
+/* Runs sql, one statement with an optional text parameter $1, or several without:
+ * the first value of the last result, "" for none, which the caller frees. */
+char *admin_value(struct admin *a, const char *what, const char *sql, const char *param);
+bool admin_run(struct admin *a, const char *what, const char *sql);
+
+/* Whether notifications come to the session: one that another session sends, for
+ * a pooler in transaction mode passes on what is its own. */
+bool admin_hears(struct admin *a);
 
 #endif

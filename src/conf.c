@@ -316,6 +316,15 @@ conf_free(struct conf *c)
 	*c = (struct conf){0};
 }
 
+const struct conf_source *
+conf_source_named(const struct conf *c, struct text name)
+{
+	for (size_t i = 0; i < c->n_sources; i++)
+		if (text_is(name, c->sources[i].name))
+			return &c->sources[i];
+	return NULL;
+}
+
 void
 conf_help(FILE *to)
 {

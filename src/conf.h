@@ -6,6 +6,7 @@
 
 #include "err.h"
 #include "log.h"
+#include "text.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,6 +45,9 @@ struct conf {
 enum err conf_load(struct conf *c, const char *path) MUST_USE;
 
 void conf_free(struct conf *c);
+
+/* The [source NAME], NULL when there is none. */
+const struct conf_source *conf_source_named(const struct conf *c, struct text name);
 
 /* Prints every key with its default and meaning. */
 void conf_help(FILE *to);

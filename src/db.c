@@ -24,6 +24,7 @@ struct db {
 	bool is_loaded;
 	struct hosts hosts;
 	struct columns columns;
+	char state[6]; /* of the last error, as in struct rows */
 	char reason[400];
 };
 
@@ -279,6 +280,7 @@ classify(struct db *db, const PGresult *result)
 	while (strncmp(state, states[i].prefix, strlen(states[i].prefix)) != 0)
 		i++;
 	bool has_message = primary && !(states[i].flags & QUOTES);
+	snprintf(db->state, sizeof db->state, "%s", state);
 	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s", state,
 	    has_message ? ": " : "", has_message ? primary : "", states[i].hint);
 	if (states[i].flags & LOST) {
@@ -385,37 +387,47 @@ db_ingest(
 }
 
 enum err
-db_query(
-    struct db *db, const char *sql, const char *param, int64_t deadline, char **value_r)
+db_select(struct db *db, const char *sql, const char *const *params, int n_params,
+    int64_t deadline, struct rows *rows_r)
 {
-	PGresult *result;
-	*value_r = NULL;
-	int sent =
-	    param ? pq.PQsendQueryParams(db->conn, sql, 1, NULL, &param, NULL, NULL, 0)
-		  : pq.PQsendQuery(db->conn, sql);
-	if (!sent)
-		return lose(db, pq.PQerrorMessage(db->conn));
-	enum err e = finish(db, deadline, &result);
-	if (!e && pq.PQntuples(result) > 0 && !pq.PQgetisnull(result, 0, 0))
-		*value_r = strdup(pq.PQgetvalue(result, 0, 0));
-	pq.PQclear(result);
+	PGresult *result = NULL;
+	db->state[0] = '\0';
+	int sent = n_params > 0 ? pq.PQsendQueryParams(db->conn, sql, n_params, NULL,
+				      params, NULL, NULL, 0)
+				: pq.PQsendQuery(db->conn, sql);
+	enum err e =
+	    sent ? finish(db, deadline, &result) : lose(db, pq.PQerrorMessage(db->conn));
+	*rows_r = (struct rows){.result = result, .n = pq.PQntuples(result)};
+	memcpy(rows_r->state, db->state, sizeof db->state);
 	return e;
 }
 
-enum err
-db_wait_notify(struct db *db, const char *channel, int64_t deadline)
+/* Whether one for the channel was there; takes all that are. */
+static bool
+take_notifications(struct db *db, const char *channel)
 {
-	for (;;) {
-		PGnotify *notify = pq.PQnotifies(db->conn);
-		bool is_it = notify && strcmp(notify->relname, channel) == 0;
+	PGnotify *notify;
+	bool is_there = false;
+	while ((notify = pq.PQnotifies(db->conn))) {
+		is_there = is_there || !channel || strcmp(notify->relname, channel) == 0;
 		pq.PQfreemem(notify);
-		if (is_it)
-			return ERR_OK;
-		if (notify)
-			continue;
-		if (!wait_for(db, POLLIN, deadline))
-			return ERR_DB_UNKNOWN;
-		if (!pq.PQconsumeInput(db->conn))
-			return lose(db, pq.PQerrorMessage(db->conn));
 	}
+	return is_there;
+}
+
+enum err
+db_wait_notify(struct db *db, const char *channel, int reader, int64_t deadline)
+{
+	while (!take_notifications(db, channel)) {
+		struct pollfd p[] = {
+		    {.fd = pq.PQsocket(db->conn), .events = POLLIN}, {.fd = reader}};
+		int n = poll(p, 2, clock_left(deadline));
+		if (n > 0 && p[1].revents & (POLLERR | POLLHUP))
+			return ERR_SYSTEM;
+		if (n > 0 && p[0].revents && !pq.PQconsumeInput(db->conn))
+			return lose(db, pq.PQerrorMessage(db->conn));
+		if (n == 0)
+			return ERR_DB_UNKNOWN;
+	}
+	return ERR_OK;
 }

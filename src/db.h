@@ -8,6 +8,7 @@
 #define DB_H
 
 #include "event.h"
+#include "rows.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,13 +43,17 @@ enum err db_ingest(struct db *db, struct event *const *events, size_t n, bool no
 /* Why the last call failed: for the log and an administrator, without data. */
 const char *db_reason(const struct db *db);
 
-/* For the administrator's command.  Runs sql, one statement with an optional
- * text parameter $1, or several without; gives the first column of the first
- * row of the last result, NULL if there is none, which the caller frees. */
-enum err db_query(struct db *db, const char *sql, const char *param, int64_t deadline,
-    char **value_r) MUST_USE;
+/* For the administrator's command.  Runs sql, one statement with text parameters
+ * $1, $2, ... (NULL is SQL's null), or several without; gives the rows of the last
+ * result.  The caller calls rows_free() in any case. */
+enum err db_select(struct db *db, const char *sql, const char *const *params,
+    int n_params, int64_t deadline, struct rows *rows_r) MUST_USE;
 
-/* Waits for a notification on a channel.  Errors: ERR_DB_UNKNOWN at the deadline. */
-enum err db_wait_notify(struct db *db, const char *channel, int64_t deadline) MUST_USE;
+/* Waits for a notification on a channel, NULL for any, and takes all that are
+ * there.  Errors: ERR_DB_UNKNOWN at the deadline, or when the connection is lost;
+ * ERR_SYSTEM when reader, a descriptor that is written to or -1, has lost who reads
+ * it. */
+enum err db_wait_notify(
+    struct db *db, const char *channel, int reader, int64_t deadline) MUST_USE;
 
 #endif

@@ -66,22 +66,13 @@ drain_close(struct drain **drain)
 
 /* --------------------------------------------------------------- reading */
 
-static const struct conf_source *
-source_named(const struct conf *conf, struct text name)
-{
-	for (size_t i = 0; i < conf->n_sources; i++)
-		if (text_is(name, conf->sources[i].name))
-			return &conf->sources[i];
-	return NULL;
-}
-
 /* By its source's settings; of a rejected body the file tells the verdict. */
 static enum err
 decode_file(const struct conf *conf, struct spoolfile *f)
 {
 	for (size_t i = 0; i < f->n; i++) {
 		struct event *ev = &f->events[i];
-		const struct conf_source *source = source_named(conf, ev->source);
+		const struct conf_source *source = conf_source_named(conf, ev->source);
 		if (ev->http_status == EVENT_NO_INT &&
 		    decode(ev, text_of(source ? source->timezone : NULL),
 			text_of(source ? source->device_id : NULL)) == ERR_MEMORY)

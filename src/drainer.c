@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { PAUSE_MS = 500, BATCH = 512 };
+enum { PAUSE_MS = 500, BATCH = 512, USAGE_MS = 10000 };
 
 struct drainer {
 	struct store *served;
@@ -25,6 +25,8 @@ struct drainer {
 	int stop_fd; /* readable from the stop on */
 	atomic_bool is_stopping;
 	atomic_ullong n_drained, n_files, bytes, n_bad; /* struct drainer_stats */
+	_Atomic double notify_usage;
+	int64_t usage_at; /* clock_ms() of the next look at it */
 	char logged[400]; /* why it could not go on; empty: it could */
 };
 
@@ -77,6 +79,18 @@ look(struct drainer *d)
 	atomic_store(&d->n_bad, seen.spool.n_bad);
 }
 
+/* While the database is there. */
+static void
+look_at_notifications(struct drainer *d)
+{
+	if (clock_ms() < d->usage_at)
+		return;
+	d->usage_at = clock_ms() + USAGE_MS;
+	bool is_away = store_is_away(d->served);
+	atomic_store(&d->notify_usage, is_away ? -1 : store_notify_usage(d->store));
+	store_disconnect(d->store);
+}
+
 static void *
 run(void *arg)
 {
@@ -85,6 +99,7 @@ run(void *arg)
 	while (!atomic_load(&d->is_stopping)) {
 		drain(d);
 		look(d);
+		look_at_notifications(d);
 		poll(&stop, 1, PAUSE_MS);
 	}
 	return NULL;
@@ -121,6 +136,7 @@ drainer_start(struct drainer **drainer_r, const struct conf *conf, struct store 
 		return ERR_MEMORY;
 	d->served = served;
 	d->stop_fd = -1;
+	d->notify_usage = -1;
 	return open_parts(d, conf);
 }
 
@@ -162,4 +178,5 @@ drainer_stats(const struct drainer *d, struct drainer_stats *stats_r)
 	stats_r->spool.n_files = atomic_load(&d->n_files);
 	stats_r->spool.bytes = atomic_load(&d->bytes);
 	stats_r->spool.n_bad = atomic_load(&d->n_bad);
+	stats_r->notify_usage = atomic_load(&d->notify_usage);
 }

@@ -22,9 +22,10 @@ struct drainer_stats {
 	uint64_t n_drained; /* events */
 	bool is_up;         /* the database, as far as was tried */
 	struct spool_usage spool;
+	double notify_usage; /* of ten seconds ago at most; negative: not known */
 };
 
-/* As of its last round, half a second ago at most.  Any thread. */
+/* As of its last round, half a second ago at most but for notify_usage.  Any thread. */
 void drainer_stats(const struct drainer *d, struct drainer_stats *stats_r);
 
 #endif

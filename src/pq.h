@@ -11,7 +11,7 @@
 	X(PQclear) X(PQconnectPoll) X(PQconnectStartParams) \
 	X(PQconninfoFree) X(PQconninfoParse) X(PQconsumeInput) \
 	X(PQerrorMessage) X(PQfinish) X(PQflush) \
-	X(PQfreemem) X(PQgetResult) X(PQgetisnull) \
+	X(PQfreemem) X(PQgetResult) X(PQgetisnull) X(PQgetlength) \
 	X(PQgetvalue) X(PQisBusy) X(PQnotifies) \
 	X(PQntuples) X(PQparameterStatus) X(PQresultErrorField) X(PQresultStatus) \
 	X(PQsendQuery) X(PQsendQueryParams) X(PQsetNoticeReceiver) \

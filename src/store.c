@@ -22,6 +22,7 @@ struct store {
 	enum { UNTRIED, UP, DOWN } state;
 	char logged[400];      /* why it is down */
 	bool is_spool_failing; /* and it was logged */
+	bool is_silent;        /* notifications fail, and it was logged */
 	char reason[400];      /* of the last call that failed */
 	struct event **unkept; /* conf->threads of them */
 };
@@ -174,23 +175,33 @@ ingest(
 	return e;
 }
 
-/* The event has an error of its own, or its notification has: the queue of
- * NOTIFY is full, say.  A notification is only a hint.  What PostgreSQL cannot
- * hold is kept as a rejected body. */
+/* Without notifications, when they are what failed: they are only a hint. */
+static enum err
+ingest_in_silence(
+    struct store *s, struct event *const *events, size_t n, int64_t deadline)
+{
+	char reason[sizeof s->reason];
+	snprintf(reason, sizeof reason, "%s", s->reason);
+	enum err e = ingest(s, events, n, false, deadline);
+	if (!e && !s->is_silent)
+		log_warn("events are stored, but nobody is notified: %s; if the queue is "
+			 "full, end the listener that sleeps in a transaction: select * "
+			 "from pg_stat_activity where xact_start < now() - interval '1 "
+			 "minute'",
+		    reason);
+	s->is_silent = s->is_silent || !e;
+	return e;
+}
+
+/* The event has an error of its own.  What PostgreSQL cannot hold is kept as a
+ * rejected body. */
 static enum err
 commit_refused(struct store *s, struct event *ev, int64_t deadline)
 {
 	char reason[120];
-	enum err e = ERR_DB_DATA;
 	snprintf(reason, sizeof reason, "PostgreSQL: %s", db_reason(s->db));
-	if (s->conf->notify)
-		e = ingest(s, &ev, 1, false, deadline);
-	if (!e)
-		log_warn("an event was stored without its notification: %s", reason);
-	if (e != ERR_DB_DATA)
-		return e;
 	event_reject(ev, err_status(ERR_DB_DATA), "%s", reason);
-	e = ingest(s, &ev, 1, false, deadline);
+	enum err e = ingest(s, &ev, 1, false, deadline);
 	if (!e)
 		log_error("an event was refused and is kept in sms.rejected: %s", reason);
 	else if (e == ERR_DB_DATA)
@@ -209,6 +220,12 @@ commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
 		return ERR_DB_DOWN;
 	enum err e =
 	    ingest(s, events, n, s->conf->notify, own < deadline ? own : deadline);
+	if (!e && s->is_silent && s->conf->notify && n > 0) {
+		log_info("notifications: back");
+		s->is_silent = false;
+	} else if (e == ERR_DB_DATA && s->conf->notify) {
+		e = ingest_in_silence(s, events, n, own < deadline ? own : deadline);
+	}
 	if (e == ERR_DB_DATA && n > 1) {
 		enum err first = commit(s, events, n / 2, deadline);
 		enum err second = commit(s, events + n / 2, n - n / 2, deadline);
@@ -290,6 +307,24 @@ store_can_ingest(struct store *s)
 	enum err e = commit(s, NULL, 0, INT64_MAX);
 	memcpy(s->reason, reason, sizeof reason);
 	return !e;
+}
+
+double
+store_notify_usage(struct store *s)
+{
+	struct rows rows = {0};
+	double usage = -1;
+	int64_t deadline = clock_ms() + s->conf->timeout_ms;
+	enum err e = ERR_OK;
+	if (!db_is_connected(s->db))
+		e = db_connect(s->db, deadline);
+	if (!e)
+		e = db_select(s->db, "select pg_notification_queue_usage()", NULL, 0,
+		    deadline, &rows);
+	if (!e && rows.n > 0)
+		usage = strtod(rows_text(&rows, 0, 0).ptr, NULL);
+	rows_free(&rows);
+	return usage;
 }
 
 bool

@@ -59,6 +59,10 @@ enum err store_ingest(struct store *s, struct event *const *events, size_t n) MU
 /* Whether it takes an empty batch: store_reason() stays. */
 bool store_can_ingest(struct store *s);
 
+/* How full the server's queue of notifications is, 0 to 1; negative when it is not
+ * known.  A listener that sleeps in a transaction fills it. */
+double store_notify_usage(struct store *s);
+
 /* From now on nothing is begun: what is under way ends with ERR_DB_DOWN.  Any
  * thread. */
 void store_hurry(struct store *s);

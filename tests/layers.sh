@@ -6,11 +6,11 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock
-sha256
+sha256 screen
 conf_value
 conf durable json_scan datetime status migrations pq
-event spooldir hosts
-columns spoolfile
+event spooldir hosts rows payload poster when
+columns spoolfile story
 decode auth db spool
 store
 drain writer
@@ -19,7 +19,8 @@ request
 credentials
 handle
 listener cgi fcgi admin
-main spoolctl
+main migrate spoolctl sample
+check purge rejected tail
 smshook'
 
 n=0

@@ -372,7 +372,7 @@ class Pgbouncer:
         if not tool("pgbouncer"):
             pytest.skip("pgbouncer is not installed")
         self.folder = new_folder(bench.folder, "b")
-        write(self.folder / "users", '"receiver" ""\n')
+        write(self.folder / "users", '"receiver" ""\n"postgres" ""\n')
         self.ini = write(self.folder / "ini", f"""
 [databases]
 * = host={bench.cluster.folder}
@@ -395,8 +395,8 @@ server_login_retry = 1
     def stop(self):
         self.process.stop(signal.SIGINT)
 
-    def conninfo(self, name):
-        return f"host={self.folder} dbname={name} user=receiver"
+    def conninfo(self, name, user="receiver"):
+        return f"host={self.folder} dbname={name} user={user}"
 
 
 EVIL = """

@@ -169,7 +169,12 @@ def test_notification_that_cannot_be_sent(start, text, token, database):
                       [post(token, sms(w)) for w in ("full", "one", "two", "three")])
     assert [a.status for a in answers] == [200] * 4
     assert database.rejected() == []
-    assert "without its notification" in r.log()
+    assert r.log().count("nobody is notified") == 1
+    with database.postgres.connect(database.name) as c:
+        c.execute("drop function sms.ingest")
+        c.execute("alter function sms.ingest_as_shipped rename to ingest")
+    at_once(Fcgi(r.address()).send, [post(token, sms(w)) for w in ("five", "six")])
+    assert "notifications: back" in r.log()
 
 
 def test_a_file_in_the_place_of_the_socket_is_left_alone(programs, top, text):

@@ -68,3 +68,33 @@ language sql as $$
 		current_setting('unix_socket_directories'), current_setting('port'),
 		current_database(), role)
 $$;
+
+-- What the error of a statement says: 'SQLSTATE message | hint'; or 'none'.
+create function t.error(statement text) returns text language plpgsql as $$
+declare
+	hint text;
+begin
+	execute statement;
+	return 'none';
+exception when others then
+	get stacked diagnostics hint = pg_exception_hint;
+	return concat_ws(' | ', sqlstate || ' ' || sqlerrm, nullif(hint, ''));
+end
+$$;
+
+-- Waits until the query that was sent to a dblink connection waits for a lock;
+-- false if it never does.
+create function t.waits(connection text, pid int) returns boolean
+language plpgsql as $$
+begin
+	for i in 1 .. 3000 loop
+		if exists (select from pg_locks l where l.pid = waits.pid
+			and not l.granted) then
+			return true;
+		end if;
+		exit when dblink_is_busy(connection) = 0;
+		perform pg_sleep(0.01);
+	end loop;
+	return false;
+end
+$$;

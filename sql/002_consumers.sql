@@ -87,7 +87,9 @@ begin
 	elsif max is null or max < 1 then
 		perform sms.refuse(format('%s: max is %s', called,
 			coalesce(max::text, 'null')), 'Ask for 1 event or more.');
-	elsif cardinality(kinds) = 0 or array_position(kinds, null) > 0 then
+	elsif cardinality(kinds) = 0 or exists (select from unnest(kinds) as k(kind)
+		where k.kind is null)
+	then
 		perform sms.refuse(called || ': kinds is empty, or null is in it',
 			'Name kinds as in ''{incoming_sms}'', or leave it out for all.');
 	end if;
@@ -139,6 +141,13 @@ comment on function sms.unseen(bigint, text[], int) is
 	'The first max events after an id, of some kinds or of all, in the order of their '
 	'ids, without duplicates. Moves nothing: for a look ahead.';
 
+create function sms.consumer_key(consumer text) returns bigint
+language sql immutable as $$
+	select hashtextextended('smshook consumer ' || consumer, 0)
+$$;
+comment on function sms.consumer_key(text) is
+	'Internal. Key of the advisory lock that is held while a consumer is made.';
+
 -- sms.take_place: the consumer's row, locked until the transaction ends.  In
 -- haste, null when another transaction has it.
 create function sms.take_place(consumer text, kinds text[], is_hasty boolean)
@@ -159,10 +168,11 @@ begin
 		if is_hasty and (
 			exists (select from sms.consumer c where c.name = take_place.consumer)
 			-- one that another transaction makes would be waited for
-			or not pg_try_advisory_xact_lock(
-				hashtextextended('smshook consumer ' || consumer, 0)))
+			or not pg_try_advisory_xact_lock(sms.consumer_key(consumer)))
 		then
 			return null;
+		elsif not is_hasty then
+			perform pg_advisory_xact_lock(sms.consumer_key(consumer));
 		end if;
 		insert into sms.consumer (name, kinds)
 			values (take_place.consumer, take_place.kinds)
@@ -256,6 +266,7 @@ begin
 		perform sms.refuse(format('sms.seek: %s is not between 0 and the newest id, %s',
 			id, newest), '0 is before the oldest event; null is after the newest.');
 	end if;
+	perform pg_advisory_xact_lock(sms.consumer_key(consumer));
 	insert into sms.consumer as c (name, last_id, moved_at)
 		values (seek.consumer, coalesce(seek.id, newest), clock_timestamp())
 		on conflict (name) do update
@@ -459,7 +470,8 @@ begin
 		return null;
 	end if;
 	wait := case when retry_after >= '1 day' then retry_after
-		else least(retry_after * 2 ^ least(attempts - 1, 40), '1 day') end;
+		else least(extract(epoch from retry_after) * 2 ^ least(attempts - 1, 40), 86400)
+			* interval '1 second' end;
 	update sms.lease l set due_at = clock_timestamp() + wait
 		where l.consumer = fail.consumer and l.event_id = fail.id
 		returning l.due_at into due_at;

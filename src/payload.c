@@ -260,7 +260,7 @@ address(struct payload *out, const struct payload_event *ev)
 		return;
 	}
 	name(out, "address");
-	for (const char *p = ev->phone; *p; p++)
+	for (const char *p = ev->phone + strspn(ev->phone, "+0"); *p; p++)
 		if (*p >= '0' && *p <= '9')
 			put(out, "%c", *p);
 }

@@ -3,7 +3,6 @@
 #include "clock.h"
 #include "log.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,12 +15,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A line of this after each answer, with the status. */
+/* After each answer curl prints a line of this with the status, on stdout, where it
+ * ends the answer, and on stderr, where it is counted: curl keeps its stdout back
+ * until the next answer comes, and drops it when it is stopped. */
 #define MARK "smshook-sample-status:"
+
+/* One of curl's outputs, line by line. */
+struct output {
+	void (*take_line)(struct poster *p, const char *line);
+	size_t len;
+	char line[2048];
+};
 
 extern char **environ;
 
-enum { N_STATUSES = 1000, NO_ANSWER = 0, MIN_SECRET = 8, LOOK_MS = 200 };
+enum { N_STATUSES = 1000, NO_ANSWER = 0, MIN_SECRET = 8, MAX_SHOWN = 200, LOOK_MS = 200 };
 
 struct poster {
 	const char *url;
@@ -30,12 +38,11 @@ struct poster {
 	char *config; /* what curl is to read, by the stream to_config */
 	size_t config_len;
 	FILE *to_config;
-	uint64_t n_by_status[N_STATUSES], n_posted;
-	char line[512], answer[512]; /* the line being read, the answer's first */
-	size_t line_len;
-	char fault[512]; /* what curl says on stderr */
-	size_t fault_len;
-	int64_t shown_at; /* when progress was shown */
+	uint64_t n_by_status[N_STATUSES], n_posted, n_printed;
+	int last_code;
+	char answer[2048]; /* the first line of the one being read */
+	char fault[512];   /* what curl says is wrong */
+	int64_t shown_at;  /* when progress was shown */
 	bool is_shown;
 };
 
@@ -124,51 +131,59 @@ show_progress(struct poster *p, bool is_end)
 }
 
 static void
-end_answer(struct poster *p, const char *status)
+count_answer(struct poster *p, int code)
 {
-	int code = atoi(status); /* three digits of curl's */
-	p->n_by_status[code >= 0 && code < N_STATUSES ? code : NO_ANSWER]++;
+	p->last_code = code >= 0 && code < N_STATUSES ? code : NO_ANSWER;
+	p->n_by_status[p->last_code]++;
 	p->n_posted++;
+	show_progress(p, false);
+}
+
+static void
+print_answer(struct poster *p, int code)
+{
 	if (code != NO_ANSWER) {
 		hide(p, p->answer);
-		printf("%d %s\n", code, p->answer);
+		printf("%d %.*s\n", code, MAX_SHOWN, p->answer);
 	}
 	p->answer[0] = '\0';
-	show_progress(p, false);
+	p->n_printed++;
 }
 
 /* Of an answer the first line with something in it is shown. */
 static void
-end_line(struct poster *p)
+take_answer_line(struct poster *p, const char *line)
 {
-	p->line[p->line_len] = '\0';
-	p->line_len = 0;
-	if (strncmp(p->line, MARK, strlen(MARK)) == 0)
-		end_answer(p, p->line + strlen(MARK));
+	if (strncmp(line, MARK, strlen(MARK)) == 0)
+		print_answer(p, atoi(line + strlen(MARK)));
 	else if (!p->answer[0])
-		memcpy(p->answer, p->line, sizeof p->answer);
+		snprintf(p->answer, sizeof p->answer, "%s", line);
 }
 
-/* Lines of curl's stdout, without what could move a terminal. */
 static void
-take_output(struct poster *p, const char *bytes, size_t n)
+take_error_line(struct poster *p, const char *line)
+{
+	if (strncmp(line, MARK, strlen(MARK)) == 0)
+		count_answer(p, atoi(line + strlen(MARK)));
+	else if (!p->fault[0])
+		snprintf(p->fault, sizeof p->fault, "%s", line);
+}
+
+/* Bytes of one of curl's outputs, without what could move a terminal; a line that
+ * is too long is cut. */
+static void
+take(struct poster *p, struct output *o, const char *bytes, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		char c = bytes[i];
-		if (c == '\n')
-			end_line(p);
-		else if (c != '\r' && p->line_len < sizeof p->line - 1)
-			p->line[p->line_len++] = iscntrl((unsigned char)c) ? '?' : c;
+		if (c == '\n') {
+			o->line[o->len] = '\0';
+			o->len = 0;
+			o->take_line(p, o->line);
+		} else if (c != '\r' && o->len < sizeof o->line - 1) {
+			o->line[o->len++] = c >= ' ' && c <= '~' ? c : '?';
+		}
 	}
-}
-
-/* Of curl's stderr the beginning. */
-static void
-take_fault(struct poster *p, const char *bytes, size_t n)
-{
-	for (size_t i = 0; i < n && p->fault_len < sizeof p->fault - 1; i++)
-		p->fault[p->fault_len++] = bytes[i];
-	p->fault[p->fault_len] = '\0';
 }
 
 /* ------------------------------------------------------------------ curl */
@@ -277,6 +292,8 @@ static void
 read_answers(struct poster *p, const struct curl *c)
 {
 	struct pollfd ends[2] = {{c->out, POLLIN, 0}, {c->err, POLLIN, 0}};
+	struct output outputs[2] = {
+	    {.take_line = take_answer_line}, {.take_line = take_error_line}};
 	bool is_told = false;
 	while (ends[0].fd >= 0 || ends[1].fd >= 0) {
 		int n_ready = poll(ends, 2, LOOK_MS);
@@ -285,17 +302,17 @@ read_answers(struct poster *p, const struct curl *c)
 			if (ends[i].fd < 0 || !ends[i].revents)
 				continue;
 			ssize_t n = read(ends[i].fd, bytes, sizeof bytes);
+			take(p, &outputs[i], n > 0 ? bytes : "\n", n > 0 ? (size_t)n : 1);
 			if (n <= 0)
 				ends[i].fd = -1;
-			else if (i == 0)
-				take_output(p, bytes, (size_t)n);
-			else
-				take_fault(p, bytes, (size_t)n);
 		}
 		fflush(stdout);
 		if (!is_told && poster_is_stopped())
 			is_told = kill(c->pid, SIGTERM) == 0;
 	}
+	if (p->n_printed < p->n_posted)
+		print_answer(p, p->last_code);
+	p->n_printed = p->n_posted;
 	close(c->out);
 	close(c->err);
 }
@@ -307,7 +324,6 @@ complain(struct poster *p, int status)
 	char *why = p->fault;
 	if (strncmp(why, "curl: ", 6) == 0)
 		why += 6;
-	why[strcspn(why, "\r\n")] = '\0';
 	hide(p, why);
 	if (!*why) {
 		why = p->fault;
@@ -366,7 +382,8 @@ poster_add(struct poster *p, struct text body)
 	fprintf(f,
 	    "url = \"%s\"\ngloboff\nno-buffer\nconnect-timeout = 10\nmax-time = 30\n"
 	    "header = \"Content-Type: application/json\"\nheader = \"Expect:\"\n%s"
-	    "write-out = \"\\n" MARK "%%{http_code}\\n\"\ndata-raw = \"",
+	    "write-out = \"\\n" MARK "%%{http_code}\\n%%{stderr}" MARK
+	    "%%{http_code}\\n\"\ndata-raw = \"",
 	    p->url, p->is_loopback ? "noproxy = \"*\"\n" : "");
 	for (size_t i = 0; i < body.len; i++) {
 		if (body.ptr[i] == '"' || body.ptr[i] == '\\')
@@ -387,7 +404,6 @@ poster_send(struct poster *p)
 	}
 	if (!start_curl(p, &c))
 		return false;
-	p->fault_len = 0;
 	p->fault[0] = '\0';
 	write_config(p, c.in);
 	read_answers(p, &c);

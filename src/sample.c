@@ -5,7 +5,6 @@
 #include "poster.h"
 #include "story.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,6 +209,14 @@ random_seed(void)
 	return (uint32_t)t.tv_sec ^ (uint32_t)t.tv_nsec << 2 ^ (uint32_t)getpid() << 16;
 }
 
+/* Of a pipe that stdout is; that is no failure to tell of. */
+static bool
+is_reader_gone(void)
+{
+	struct pollfd out = {STDOUT_FILENO, POLLOUT, 0};
+	return poll(&out, 1, 0) > 0 && (out.revents & POLLERR);
+}
+
 void
 sample(struct admin *a)
 {
@@ -225,8 +232,9 @@ sample(struct admin *a)
 	else
 		print_all(&o, &story, &pace);
 	if (fflush(stdout) || ferror(stdout)) {
-		if (errno != EPIPE)
-			log_error("sample: stdout: %m");
+		if (!is_reader_gone())
+			log_error("sample: the output cannot be written; is the disk "
+				  "full?");
 		a->n_failed++;
 	}
 }

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+import bulk
 import process
+import readers
 from drivers import cgi_variables, post
 from harness import bench, breakable, metrics  # noqa: F401 (fixtures)
 from load import sms
@@ -159,3 +161,15 @@ def test_cgi(bench, say):
     say(f"\nCGI, a process a request, medians: empty program {nothing:.2f} ms, stored "
         f"{stored:.2f} ms, spooled {spooled:.2f} ms: {spooled - nothing:.2f} ms on top")
     assert len(bench.spool.names()) >= TIMES
+
+
+def test_readers(bench, say):
+    """Of a log of SMSHOOK_LOG_EVENTS events, 98 % of them behind the consumers."""
+    began = time.monotonic()
+    log = bulk.Log(readers.prepare(bench))
+    say(f"\na log of {bulk.EVENTS} events, made in {time.monotonic() - began:.0f} s; median of 50 "
+        "calls, and pages of 8 kB")
+    with bench.cluster.connect(bench.name, "worker") as c:
+        for what, (sql, values, _) in log.queries().items():
+            pages, _ = bulk.cost(c, sql, values)
+            say(f"{what:22} {bulk.median_ms(c, sql, values):7.2f} ms {pages:6} pages")

@@ -30,7 +30,7 @@ end $$;
 create schema app;
 create table app.effect (n bigserial, consumer text not null, event_id bigint not null);
 create table app.handling (n bigserial primary key, consumer text, event_id bigint, attempt int,
-	leased_until timestamptz, began_at timestamptz, ended_at timestamptz, outcome text);
+	leased_until timestamptz, began_at timestamptz, ended_at timestamptz);
 create table app.broken (always int, at_first int);
 create function app.fails(id bigint, attempt int) returns boolean language sql as $$
 	select exists (select from app.broken b

@@ -163,6 +163,19 @@ def test_all_there_is(bodies, seed):
     assert any('"00' in line.decode() for line in lines)
 
 
+def test_escapes(bodies):
+    """A text is the same with PHP's escapes and without them."""
+    texts = {True: set(), False: set()}
+    for line in bodies("--seed", 6, "--count", 8000):
+        row = columns(json.loads(line))
+        if row["body"] and not re.match("verify", row["body"], re.I):
+            texts[rb"\u" in line or rb"\/" in line].add(row["body"])
+            assert json.loads(json.dumps(row["body"]).encode("ascii")) == row["body"]
+    assert len(texts[True]) > 25 and texts[True] <= texts[False]
+    for part in ('"', "\\", "/", "\n", "\t", "☕️", "👩\u200d👩\u200d👧", "नमस्ते", "مرحبا", "你好"):
+        assert any(part in t for t in texts[True]), part
+
+
 def test_forms_of_members(bodies):
     parsed = [json.loads(line) for line in bodies("--seed", 3, "--count", 2000)]
     times = [b.get("senttime", b.get("date")) for b in parsed if "event" not in b]
@@ -233,7 +246,7 @@ def test_full_disk(programs):
         done = subprocess.run([programs / "smshook", "sample"], stdout=full, cwd="/",
                               stderr=subprocess.PIPE, timeout=process.SLOW)
     assert done.returncode == 1
-    assert b"No space left" in done.stderr
+    assert b"is the disk full" in done.stderr
 
 
 @pytest.mark.parametrize("arguments, word", [
@@ -423,6 +436,7 @@ def web():
     server.daemon_threads = True
     server.n_connections, server.bodies = 0, []
     server.answer = lambda _: (200, "{}")
+    server.handle_error = lambda *_: None  # clients that are stopped
     server.url = f"http://127.0.0.1:{server.server_port}/smshook/{SECRET}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -455,7 +469,7 @@ def test_answers_of_many_kinds(web, sample):
 def test_connection_that_breaks(web, sample):
     """The answers before it count; nothing is posted after it."""
     def answer(handler):
-        if len(web.bodies) == 3:
+        if len(web.bodies) >= 3:  # curl tries a connection that was kept once more
             handler.connection.shutdown(socket.SHUT_RDWR)
         return 200, "{}"
     web.answer = answer
@@ -463,7 +477,7 @@ def test_connection_that_breaks(web, sample):
     assert done.returncode == 1
     assert answers(done)[1] == "3 posted: 1 not answered, 2 answered 200"
     assert "no answer from" in done.stderr.decode() and SECRET not in done.text
-    assert len(web.bodies) == 3
+    assert len(set(web.bodies)) == 3
 
 
 def stop_amid(programs, web, number, **more):

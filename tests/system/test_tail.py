@@ -276,10 +276,10 @@ def test_tail_masks_numbers(once, rows, owner):
     for phone in phones:
         rows("hi", phone=phone)
     since = ("--since", "id:1")
-    shown = [line.split("  ")[2].strip() for line in once(owner, len(phones), *since)]
+    shown = [re.split("  +", line)[2] for line in once(owner, len(phones), *since)]
     for phone, seen, want in zip(phones, shown, phones.values()):
         assert seen == want or want is None and "*" in seen, phone
-    full = [line.split("  ")[2].strip() for line in once(owner, len(phones), *since, "--full")]
+    full = [re.split("  +", line)[2] for line in once(owner, len(phones), *since, "--full")]
     assert full == list(phones)
     for line, want in zip(once(owner, len(phones), *since, "--json"), shown):
         assert json.loads(line)["phone"] == want
@@ -375,7 +375,7 @@ def test_tail_times_are_local(once, rows, owner):
 @pytest.mark.parametrize("since, first", [
     ("2026-01-15 10:00", 2), ("2026-01-15 10:00:01", 3), ("2026-01-15T09:00:00Z", 2),
     ("2026-01-15T10:00:00+01:00", 2), ("2026-01-15T09:00:00.5Z", 3), ("2026-01-15", 2),
-    ("2026-01-16", 4), ("10m", 6), ("2h", 5), ("3d", 4), ("9w", 4), ("90s", 7)])
+    ("2026-01-16", 4), ("10m", 6), ("2h", 5), ("3d", 4), ("1w", 4), ("90s", 7)])
 def test_tail_since(since, first, once, rows, owner, database):
     """Berlin is an hour before UTC."""
     at = ["2026-01-14T22:59:59Z", "2026-01-15T09:00:00Z", "2026-01-15T09:00:01Z"]
@@ -386,10 +386,6 @@ def test_tail_since(since, first, once, rows, owner, database):
         rows(str(n), received_at=time_)
     for n, age in enumerate(ago, 4):
         rows(str(n), received_at=database.value("select now() - %s::interval", age))
-    if since == "9w":
-        first = database.value("select min(id) from sms.event where received_at > "
-                               "now() - interval '63 days'")
-        first = int(database.value("select body from sms.event where id = %s", first))
     lines = once(owner, 1, "--since", since, env={"TZ": "Europe/Berlin"})
     assert parts(lines[0])[3] == str(first)
 

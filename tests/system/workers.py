@@ -67,16 +67,13 @@ def claim(c, job, consumer):
         with c.transaction() as work:
             c.execute("update app.handling set ended_at = clock_timestamp() where n = %s", [n])
             if fails:
-                c.execute("select sms.fail(%s, %s, %s, '20 ms')",
-                          [consumer, id_, f"no luck {attempt}"])
-                c.execute("""update app.handling set outcome = case when clock_timestamp()
-                    < leased_until then 'failed' else 'failed late' end where n = %s""", [n])
+                c.execute("select sms.fail(%s, %s, %s, '20 ms', %s)",
+                          [consumer, id_, f"no luck, attempt {attempt}", attempt])
             else:
                 c.execute(EFFECT, [consumer, [id_]])
                 done, = c.execute("select sms.done(%s, %s)", [consumer, [id_]]).fetchone()
                 if not done:  # somebody else has it
                     raise psycopg.Rollback(work)
-                c.execute("update app.handling set outcome = 'done' where n = %s", [n])
     return bool(claimed)
 
 

@@ -130,6 +130,25 @@ install_test_packages() {
 	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin wrk \
 		libapache2-mod-fcgid lighttpd pgbouncer spawn-fcgi clang clang-format \
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace faketime xfsprogs \
-		btrfs-progs e2fsprogs mount xz-utils \
+		btrfs-progs e2fsprogs mount xz-utils '?php-cli' '?php-pgsql' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
+	install_node_pg
 }
+
+# Node's pg, for the programs of docs/.  It is kept apart: where neither way is
+# open, as with a Node that is not apt's, only the tests of these are skipped.
+install_node_pg() {
+	local folder=$build/node
+	export NODE_PATH=$folder/node_modules # for the tests
+	if has_node_pg; then return; fi
+	if apt-get install -s --no-remove --no-install-recommends node-pg >>"$log" 2>&1; then
+		(install_missing node-pg)
+	elif command -v npm >/dev/null; then
+		timeout 120 npm install --prefix "$folder" --cache "$folder/cache" --no-audit \
+			--no-fund --no-package-lock --fetch-retries 1 pg@8 >>"$log" 2>&1 </dev/null 9>&-
+		rm -rf "$folder/cache"
+	fi
+	has_node_pg || printf "\n    Node's package pg cannot be installed: its tests are skipped ..."
+}
+
+has_node_pg() { [ -d "$NODE_PATH/pg" ] || [ -d /usr/share/nodejs/pg ]; }

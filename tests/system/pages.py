@@ -129,7 +129,8 @@ class Page:
         self.receiver, self.token = receiver, token
         self.environment = {
             "PGHOST": str(cluster.folder), "PGPORT": "5432", "PGDATABASE": database,
-            "PGUSER": USER, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"}
+            "PGUSER": USER, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8",
+            "no_proxy": "*"}
         self.sessions, self.running, self.output = {}, [], ""
         self.missing = []
 
@@ -153,6 +154,11 @@ class Page:
             self.take(language)
             self.missing.append(lacks)
         return not lacks
+
+    def edit(self, old, new):
+        """The next block, other than it stands on the page."""
+        assert self.left[0].text.count(old) == 1, (self.name, old)
+        self.left[0].text = self.left[0].text.replace(old, new)
 
     def shows(self, output=None):
         """The next block is what was put out."""

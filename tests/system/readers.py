@@ -71,10 +71,15 @@ def effects(bench, consumer):
         "select event_id from app.effect where consumer = %s order by n", consumer)]
 
 
-def wait_seen(bench, seconds=60):
-    """No consumer has anything to see, or to do."""
-    wait_for("the consumers", lambda: bench.execute(
-        "select coalesce(sum(lag + leased), 0) = 0 from sms.consumer_lag") == [(True,)], seconds)
+def wait_seen(bench, crews=(), readers=(), seconds=60):
+    """No consumer has anything to see, or to do; none of these has failed."""
+    def is_seen():
+        for crew in crews:
+            crew.check()
+        for reader in readers:
+            assert not reader.errors, reader.errors[0]
+        return bench.execute("select coalesce(sum(lag + leased), 0) = 0 from sms.consumer_lag")[0][0]
+    wait_for("the consumers", is_seen, seconds)
 
 
 def end_sessions(bench, user, n=None):
@@ -114,7 +119,17 @@ class Crew:
         return int(re.search(r"^killed (\d+)$", self.process.text(), re.M)[1])
 
 
-class Terminator(Threads):
+class Ended(Threads):
+    """Also when the test fails: with Reader(...) as reader."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Terminator(Ended):
     """Ends a session of the workers now and then, as an administrator does."""
 
     def __init__(self, bench):
@@ -132,7 +147,7 @@ class Terminator(Threads):
 
 # ----------------------------------------------------------------- readers
 
-class Reader(Threads):
+class Reader(Ended):
     """Connects, reads until its session ends, and connects again; seen: the ids
     in the order in which they came.  Whoever inherits has session(connection)."""
 
@@ -155,6 +170,10 @@ class Reader(Threads):
                 self.stopping.wait(IDLE)
             except Exception as e:  # told by stop(), which the test calls
                 self.errors.append(e)
+
+    def wait(self, last):
+        """Until it has come so far."""
+        wait_for("the reader", lambda: self.errors or self.last() == last, 60)
 
     def last(self):
         return self.seen[-1] if self.seen else 0

@@ -22,12 +22,9 @@ def test_each_effect_is_there_once(shop):
     r = shop.start()
     all_kinds = Crew(shop, "poll", ["accounts", "helpdesk", "helpdesk", "helpdesk", "archive"])
     incoming = Crew(shop, "poll", ["replies"] * (CREW - 5), kinds=["incoming_sms"])
-    terminator = Terminator(shop)
-    with shop.load(3, lambda: lg.Fcgi(r.address()), pause=0.01):
+    with Terminator(shop), shop.load(3, lambda: lg.Fcgi(r.address()), pause=0.01):
         time.sleep(SECONDS)
-        all_kinds.check()
-    terminator.stop()
-    wait_seen(shop)
+    wait_seen(shop, [all_kinds, incoming])
     assert all_kinds.stop() + incoming.stop() > 10
     shop.check_all_kept()
     events = stored(shop)
@@ -43,7 +40,7 @@ def test_a_careless_consumer_has_effects_twice(shop):
     crew = Crew(shop, "poll carelessly", ["careless"] * CREW)
     with shop.load(2, lambda: lg.Fcgi(r.address())):
         time.sleep(1)
-    wait_seen(shop)
+    wait_seen(shop, [crew])
     crew.stop()
     assert set(effects(shop, "careless")) == set(stored(shop))
     assert len(effects(shop, "careless")) > len(stored(shop))
@@ -156,7 +153,7 @@ def test_crews_through_pgbouncer(shop, pool):
                   lease="500 ms", max_attempts=100)]
     with shop.load(2, lambda: lg.Fcgi(r.address()), pause=0.02):
         time.sleep(min(SECONDS / 3, 5))
-    wait_seen(shop)
+    wait_seen(shop, crews)
     for crew in crews:
         crew.stop()
     assert effects(shop, "mail") == stored(shop)

@@ -1,4 +1,5 @@
 """Every block of code in docs/, and of the README's SQL, run as it stands."""
+import dataclasses
 import http.server
 import re
 import threading
@@ -44,8 +45,23 @@ def test_page_delivery_status(page):
     page.notified()
 
     if page.can_run("js"):
+        poll_never(page)
         check_waits_for_status(page)
     page.finish()
+
+
+SLEEPS = {"python": ("[], [], 30)", "[], [], {})"), "js": ("sleep(30_000", "sleep(1000 * {}")}
+
+
+def poll_each(page, seconds):
+    """The next program, instead of each 30 s."""
+    old, new = SLEEPS[page.left[0].language]
+    page.edit(old, new.format(seconds))
+
+
+def poll_never(page):
+    """A notification has to wake it, or it misses what it waits for."""
+    poll_each(page, 100000)
 
 
 def check_waits_for_status(page):
@@ -125,15 +141,14 @@ def check_workers(page, helpdesk):
     where = f"http://127.0.0.1:{helpdesk.server_port}/"
     workers = [page.start([*command], folder, HELPDESK_URL=where) for _ in range(3)]
     # without the wait for its next turn
-    hurry(page, "forwarder", lambda: page.execute("select from sms.dead_letter"))
-    wait_for("the queue to be empty", lambda: not page.execute("select from sms.lease"))
+    hurry(page, "forwarder", lambda: page.execute("select 1 from sms.dead_letter"))
+    wait_for("the queue to be empty", lambda: not page.execute("select 1 from sms.lease"))
     count = page.execute("select count(*) from sms.incoming_sms")[0][0]
     assert len(set(helpdesk.taken)) == len(helpdesk.taken) == count - 1
     assert helpdesk.refused.count("5") == 2 and helpdesk.refused.count("4") == 5
     page.sql()
     workers[0].kill()
     end_sessions(page)
-    page.sessions.pop(USER).process.kill()
     workers[1].wait_shown("trying again")
     page.post(incoming("+1", "One more"))
     wait_for("a worker", lambda: len(helpdesk.taken) == count)
@@ -149,7 +164,7 @@ def check_exactly_once(page, command, folder):
         program = page.start(command, folder)
         if n % 2:
             wait_for("its session", lambda: page.execute(
-                "select from pg_stat_activity where usename = %s and query like '%%sms.%%'"
+                "select 1 from pg_stat_activity where usename = %s and query like '%%sms.%%'"
                 " and datname = current_database() and application_name <> 'psql'", USER)
                 or not program.running())
             program.kill()
@@ -178,17 +193,17 @@ def test_page_wait_for_verify(page):
     page.sql()
 
     if page.can_run("js"):
+        poll_never(page)
         check_waits_for_reply(page, page.program("js", "+491711234567"))
     if page.can_run("php"):
         check_login(page, page.website("login.php"))
-    page.sessions.pop(USER).process.kill()
     page.finish()
 
 
 def check_waits_for_reply(page, program):
     program.wait_shown("waiting")
-    page.wait_for_row("""select from pg_stat_activity where datname = current_database()
-        and query like '%%now() >%%' and state = 'idle'""")
+    page.wait_for_row("""select 1 from pg_stat_activity where datname = current_database()
+        and query like '%now() >%' and state = 'idle'""")
     end_sessions(page)
     program.wait_shown("trying again")
     page.post(incoming("+491711234567", "Verify! Thanks.", "2026-01-15T10:32:00Z"),
@@ -215,15 +230,34 @@ def test_page_wake_up(page):
     page.notified()
     page.sessions.pop(USER).end()
     for language in ("python", "js"):
-        page.execute("select sms.seek('alarm', 0)")
         if page.can_run(language):
-            check_follows(page, page.program(language))
+            check_wakes_up(page)
     page.sql()
     page.sql("postgres")
     page.sessions.pop(USER).end()
-    assert page.session().enter("show idle_in_transaction_session_timeout").split()[2] == "1min"
+    assert page.session().enter("show idle_in_transaction_session_timeout;").split()[2] == "1min"
     page.execute(f"alter role {USER} reset all")
     page.finish()
+
+
+def check_wakes_up(page):
+    block = dataclasses.replace(page.left[0])
+    page.execute("select sms.seek('alarm', 0)")
+    poll_never(page)
+    # after each poll, so that the next event comes before the end of one without rows
+    end, pause = {"python": ("100)\").fetchall()", "\n        time.sleep(0.1)"),
+                  "js": ("100)\");", " await sleep(100);")}[block.language]
+    page.edit(end, end + pause)
+    check_follows(page, page.program(block.language))
+    # and if notifications do not arrive
+    page.left.insert(0, block)
+    poll_each(page, 0.1)
+    page.edit("listen sms_event", "listen to_nothing")
+    program = page.program(block.language)
+    for n in (1, 2):
+        page.post(incoming("+2", f"{program.pid} {n}"))
+        program.wait_shown("incoming_sms\n", n)
+    program.kill()
 
 
 def check_follows(page, program):
@@ -235,10 +269,9 @@ def check_follows(page, program):
         if i in (5, 12):
             end_sessions(page)
         page.post(incoming("+1", f"{program.pid} {i}"))
-        # with a notification alone: it polls by itself only each 30 s
         program.wait_shown("incoming_sms\n", n + i + 1)
     wait_for("the end of its transaction", lambda: not page.execute("""
-        select from pg_stat_activity where usename = %s and xact_start is not null""", USER))
+        select 1 from pg_stat_activity where usename = %s and xact_start is not null""", USER))
     shown = [int(line.split()[0]) for line in program.text().splitlines()
              if line.endswith("incoming_sms")]
     assert shown == list(ids), program.text()
@@ -293,28 +326,40 @@ def test_page_pgbouncer(page, pool):
     page.session().enter("listen sms_event;")
     page.environment = direct
 
-    command, folder = page.write_program("python")
-    polling = page.start(command, folder)
-    command, folder = page.write_program("php") if page.can_run("php") else (None, None)
-    for n in range(10):
-        page.post(incoming("+1", f"Message {n}"))
-        if command:
-            page.start(command, folder).finish()
-            assert page.execute(
-                "select lag from sms.consumer_lag where consumer = 'reports'") == [(0,)]
-    polling.wait_shown("incoming_sms\n", 10)
-    end_sessions(page)
-    page.post(incoming("+1", "After that"))
-    polling.wait_shown("incoming_sms\n", 11)
-    ids = [line.split()[0] for line in polling.text().splitlines() if line.endswith("_sms")]
-    assert ids == [str(n) for n in range(3, 14)], polling.text()
-
+    check_polling(page)
+    poll_never(page)
     waking = page.program("python")
     waking.wait_shown("incoming_sms\n", 12)
     for n in range(10):
         page.post(incoming("+2", f"Message {n}"))
         waking.wait_shown("incoming_sms\n", 13 + n)
     page.finish()
+
+
+def check_polling(page):
+    """Several of each, which would get in each other's way with prepared statements."""
+    page.edit("                time.sleep(1)", "                time.sleep(0.05)")
+    command, folder = page.write_program("python")
+    polling = [page.start(command, folder) for _ in range(3)]
+
+    def shown():
+        return sorted(int(line.split()[0]) for p in polling for line in p.text().splitlines()
+                      if line.endswith("_sms"))
+    command, folder = page.write_program("php") if page.can_run("php") else (None, None)
+    for n in range(10):
+        page.post(incoming("+1", f"Message {n}"))
+        reports = [page.start(command, folder) for _ in range(4) if command]
+        assert not any("Fatal" in r.finish() for r in reports)
+    wait_for("all to be seen", lambda: shown() == list(range(3, 13)))
+    wait_for("the last commit", lambda: page.execute("""select count(*) from sms.consumer_lag
+        where consumer in ('billing', 'reports') and lag = 0""") == [(2 if command else 1,)])
+    if command:
+        reports = "".join(p.text() for p in page.running if p not in polling)
+        assert [int(line.split()[0]) for line in reports.splitlines()] == list(range(1, 13))
+    end_sessions(page)
+    page.post(incoming("+1", "After that"))
+    wait_for("the last", lambda: shown() == list(range(3, 14)))
+    assert all(p.running() for p in polling)
 
 
 def test_page_two_applications(page):
@@ -334,7 +379,7 @@ def test_page_two_applications(page):
     assert "helpdesk: 0 events behind, for 0:00:00; 1 dead letters\n" in \
         page.start([*command, "60"], folder).finish(2)
     page.sql()
-    assert page.execute("select from sms.consumer where name = 'billing'") == []
+    assert page.execute("select 1 from sms.consumer where name = 'billing'") == []
     page.finish()
 
 
@@ -360,7 +405,7 @@ def test_page_keeping_data(page, programs):
     page.execute("select sms.drop_consumer('helpdesk')")
     forget = page.start([*command, *numbers], folder, PGUSER="postgres")
     assert forget.finish().startswith("emptied: 1, left: 0")
-    assert page.execute("select from sms.event where body is not null") == []
+    assert page.execute("select 1 from sms.event where body is not null") == []
     page.finish()
 
 
@@ -391,7 +436,7 @@ def check_cron(page, programs):
 def test_index(own_postgres, start, token, top):
     """From a database that has no role for an application yet."""
     with own_postgres.connect(own_postgres.name) as c:
-        assert not c.execute("select from pg_roles where rolname = %s", [USER]).fetchall()
+        assert not c.execute("select 1 from pg_roles where rolname = %s", [USER]).fetchall()
     page = Page(DOCS / "README.md", own_postgres, own_postgres.name, None, token, top)
     page.sql("postgres")
     text = page.take("sh").text
@@ -411,14 +456,17 @@ def test_readme(postgres, new_database, start, token, top):
     page = open_page(SOURCE / "README.md", postgres, new_database().name, start, token, top,
                      ["sql", "text"])
     try:
-        page.post(incoming("+1234567890", "Hello"), status("abc123", "delivered"))
-        page.session("postgres").enter("\\set last 0")
+        page.post(status("abc123", "delivered"), incoming("+1234567890", "Verify, please"))
+        shown = ""
         while page.left:
-            page.sql("postgres")
-        page.post(incoming("+1234567890", "verify me"))
-        shown = page.session("postgres").enter("do $$ begin end $$;")
-        for channel in ("sms_event", "login"):
-            assert f'notification "{channel}"' in shown
+            page.sql()
+            shown += page.output
+        assert "delivered" in shown and "Verify, please" in shown
+        assert page.execute("select last_id from sms.consumer where name = 'shop'") == [(2,)]
+        assert page.execute("select event_id from sms.reply_taken") == [(2,)]
+        assert page.execute("select event_id from sms.lease") == []
+        page.post(incoming("+1234567890", "Hello"))
+        assert 'notification "sms_event"' in page.session().enter("do $$ begin end $$;")
         page.finish()
     finally:
         page.stop()

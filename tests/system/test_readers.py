@@ -64,11 +64,10 @@ def clear_spool(site):
 def test_nothing_is_missed(site, listener):
     """A poller by id, one by sms.poll, a listener and a claimer: each sees all
     that was acknowledged; who trusts the notifications does not."""
-    polling, claiming = Polling(site.reader, "poll"), Claiming(site.reader, "claim")
-    by_id, listening, trusting = (kind(site.reader) for kind in (ById, Listening, Trusting))
-    readers = [polling, claiming, by_id, listening, trusting]
     faults = (end_all_sessions, kill_receiver, lose_answers, restart_postgres)
-    try:
+    with (Polling(site.reader, "poll") as polling, Claiming(site.reader, "claim") as claiming,
+          ById(site.reader) as by_id, Listening(site.reader) as listening,
+          Trusting(site.reader) as trusting):
         with site.load(6, lambda: lg.Fcgi(listener.getsockname()), pause=0.03):
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:
@@ -76,15 +75,11 @@ def test_nothing_is_missed(site, listener):
                     pause(0.1, 0.5)
                     fault(site)
         clear_spool(site)
-        wait_seen(site)
+        wait_seen(site, readers=[polling, claiming])
         events = stored(site)
-        for reader in (by_id, listening):
-            wait_for("the reader", lambda r=reader: r.errors or r.last() == events[-1])
-    finally:
-        for reader in readers:
-            reader.stopping.set()
-    for reader in readers:
-        reader.stop()
+        by_id.wait(events[-1])
+        listening.wait(events[-1])
+    for reader in (polling, claiming, by_id, listening, trusting):
         assert reader.sessions > 1  # it was cut off at least once
     assert site.proxy.lost and site.supervisor.codes.count(-signal.SIGKILL)
     assert len(site.check()) == len(events) > 100  # what the ledger says was sent

@@ -50,12 +50,9 @@ def test_claimed_work(shop):
     shop.execute("insert into app.broken values (%s, %s)", ALWAYS, AT_FIRST)
     crew = Crew(shop, "claim", ["work"] * CREW, lease=LEASE, max_attempts=ATTEMPTS,
                 work_time=0.005)
-    terminator = Terminator(shop)
-    with shop.load(2, lambda: lg.Fcgi(r.address()), pause=0.02):
+    with Terminator(shop), shop.load(2, lambda: lg.Fcgi(r.address()), pause=0.02):
         time.sleep(SECONDS)
-        crew.check()
-    terminator.stop()
-    wait_seen(shop)  # nothing is stuck in a lease
+    wait_seen(shop, [crew])  # nothing is stuck in a lease
     assert shop.execute("select count(*) from sms.lease") == [(0,)]
     shop.check_all_kept()
     dead = check_dead_letters(shop)
@@ -90,7 +87,7 @@ def test_work_without_leases_is_done_at_once(shop):
     crew = Crew(shop, "claim", ["work"] * CREW, kill_every=0, lease="10 s", max_attempts=1000)
     with shop.load(2, lambda: lg.Fcgi(r.address()), pause=0.02):
         wait_for("two at once", lambda: shop.execute(AT_ONCE, "10 s"))
-    wait_seen(shop)
+    wait_seen(shop, [crew])
     crew.stop()
     # sms.done in the transaction of the work holds even then.
     assert sorted(effects(shop, "work")) == stored(shop)

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { BATCH_MS = 600000, PROGRESS_MS = 1000 };
 
@@ -52,7 +51,7 @@ purge_takes(char *const *arguments)
 
 struct purge {
 	struct admin *admin;
-	char cutoff[40], place[40]; /* "": from the oldest */
+	char cutoff[40], oldest[40], place[40]; /* "": none */
 	int64_t n_deleted;
 	int percent; /* of the time that it has gone through, -1: not known */
 	int64_t show_at;
@@ -65,26 +64,47 @@ copy(char to[40], struct text t)
 }
 
 static bool
-find_cutoff(struct purge *p, int64_t seconds)
+ask(struct purge *p, const char *sql, const char *const *params, int n,
+    struct rows *rows_r)
 {
+	struct db *db = p->admin->db;
+	if (!db_select(db, sql, params, n, clock_ms() + BATCH_MS, rows_r))
+		return true;
+	if (strcmp(rows_r->state, "42501") == 0)
+		admin_bad(p->admin,
+		    "%.100s: only the owner of schema sms may purge; name that role by "
+		    "-d",
+		    db_reason(db));
+	else
+		admin_bad(p->admin, "%s; %" PRId64 " events are deleted", db_reason(db),
+		    p->n_deleted);
+	return false;
+}
+
+/* From when to when it goes. */
+static bool
+find_bounds(struct purge *p, int64_t seconds)
+{
+	static const char sql[] = "select " PLAIN("cutoff") ", " PLAIN(
+	    "oldest") " from (select now() - "
+		      "$1::interval as cutoff, (select min(received_at) from sms.event) "
+		      "as oldest) x";
 	char text[32];
 	const char *param = text;
 	struct rows rows;
 	snprintf(text, sizeof text, "%" PRId64 " s", seconds);
-	enum err e = db_select(p->admin->db,
-	    "select " PLAIN("t") " from (select now() - $1::interval as t) x", &param, 1,
-	    clock_ms() + BATCH_MS, &rows);
-	if (e)
-		admin_bad(p->admin, "%s", db_reason(p->admin->db));
-	else
+	bool ok = ask(p, sql, &param, 1, &rows);
+	if (ok) {
 		copy(p->cutoff, rows_text(&rows, 0, 0));
+		copy(p->oldest, rows_text(&rows, 0, 1));
+	}
 	rows_free(&rows);
-	return !e;
+	return ok;
 }
 
 /* One batch and its commit. */
 static bool
-step(struct purge *p, const char *oldest)
+step(struct purge *p)
 {
 	static const char sql[] =
 	    "select " PLAIN("place") ", deleted, case when isfinite(place) and "
@@ -95,25 +115,16 @@ step(struct purge *p, const char *oldest)
 				     "else -1 end from sms.purge_step($1::timestamptz, "
 				     "$2::timestamptz, 5000)";
 	const char *params[] = {
-	    p->cutoff, *p->place ? p->place : NULL, *oldest ? oldest : NULL};
+	    p->cutoff, *p->place ? p->place : NULL, *p->oldest ? p->oldest : NULL};
 	struct rows rows;
-	enum err e =
-	    db_select(p->admin->db, sql, params, 3, clock_ms() + BATCH_MS, &rows);
-	if (e && strcmp(rows.state, "42501") == 0)
-		admin_bad(p->admin,
-		    "%.120s: only the owner of schema sms may purge; name that role by "
-		    "-d",
-		    db_reason(p->admin->db));
-	else if (e)
-		admin_bad(p->admin, "%s; %" PRId64 " events are deleted already",
-		    db_reason(p->admin->db), p->n_deleted);
-	if (!e) {
+	bool ok = ask(p, sql, params, 3, &rows);
+	if (ok) {
 		copy(p->place, rows_text(&rows, 0, 0));
 		p->n_deleted += rows_int(&rows, 0, 1);
 		p->percent = (int)rows_int(&rows, 0, 2);
 	}
 	rows_free(&rows);
-	return !e;
+	return ok;
 }
 
 static void
@@ -151,8 +162,7 @@ name_holders(struct purge *p)
 	    "from sms.consumer_lag l order by 1";
 	const char *param = p->cutoff;
 	struct rows rows;
-	if (db_select(p->admin->db, sql, &param, 1, clock_ms() + BATCH_MS, &rows))
-		admin_bad(p->admin, "consumers: %s", db_reason(p->admin->db));
+	ask(p, sql, &param, 1, &rows);
 	for (int i = 0; i < rows.n; i++) {
 		if (!rows_text(&rows, i, 1).ptr)
 			continue;
@@ -171,32 +181,26 @@ purge(struct admin *a)
 {
 	struct purge p = {.admin = a, .show_at = clock_ms() + PROGRESS_MS};
 	int64_t seconds;
-	char *oldest = NULL;
-	bool is_good, is_stopped = false;
+	bool is_stopped = false;
 	sigset_t signals;
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 
-	is_good = parse(a->arguments, &seconds) && admin_connect(a) &&
-		  find_cutoff(&p, seconds) &&
-		  (oldest = admin_value(a, "events",
-		       "select " PLAIN(
-			   "t") " from (select min(received_at) as t from sms.event) x",
-		       NULL));
-	while (is_good && !is_stopped) {
-		is_good = step(&p, oldest);
-		if (!is_good || !*p.place)
-			break;
+	if (!parse(a->arguments, &seconds) || !admin_connect(a) ||
+	    !find_bounds(&p, seconds))
+		return;
+	do {
+		if (!step(&p))
+			return;
 		show_progress(&p);
 		is_stopped = is_to_stop(&signals);
-	}
-	if (is_stopped)
+	} while (*p.place && !is_stopped);
+	if (*p.place) {
 		admin_bad(a, "stopped; %" PRId64 " events are deleted", p.n_deleted);
-	else if (is_good)
+	} else {
 		admin_good("%" PRId64 " events deleted", p.n_deleted);
-	if (is_good && !is_stopped)
 		name_holders(&p);
-	free(oldest);
+	}
 }

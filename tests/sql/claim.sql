@@ -70,7 +70,8 @@ select clock_timestamp() as before \gset
 create temp table c on commit drop as select * from sms.claim('work', 2);
 select is((select array_agg(body order by id) from c), '{a,b}', 'claim: max, the oldest first');
 select results_eq('select to_jsonb(c) - ''{attempt,leased_until}''::text[] from c order by id',
-	$$ select to_jsonb(e) from sms.event e where body in ('a', 'b') and duplicate_of is null order by id $$,
+	$$ select to_jsonb(e) from sms.event e
+		where body in ('a', 'b') and duplicate_of is null order by id $$,
 	'claim: the columns are those of sms.event');
 select is((select array_agg(distinct attempt) from c), '{1}', 'claim: the first attempt');
 select is((select bool_and(leased_until between :'before'::timestamptz + interval '1 minute'
@@ -105,7 +106,8 @@ select is((select count(*)::int from sms.consumer where name = 'undone'), 0,
 
 -- Kinds.
 select is(pg_temp.claimed('k1', 10, '{incoming_sms}'), 'a1 d1 f1', 'kinds: one');
-select is(pg_temp.claimed('k2', 2, '{incoming_sms,call}'), 'a1 d1', 'kinds: two, max counts over both');
+select is(pg_temp.claimed('k2', 2, '{incoming_sms,call}'), 'a1 d1',
+	'kinds: two, max counts over both');
 select is(pg_temp.claimed('k2', 2, '{call,incoming_sms}'), 'e1 f1', 'kinds: the rest, in order');
 select is(pg_temp.claimed('k3', 10, '{nonsense}'), 'none', 'kinds: an unknown one');
 select is(pg_temp.claimed('k3', 10, '{call,call}'), 'e1', 'kinds: named twice, claimed once');
@@ -218,7 +220,8 @@ select is(sms.fail('work', pg_temp.id('f'), 'late', '0', x), null,
 select is((select row(attempts, left(reason, 1), due_at > clock_timestamp() + interval '10 s')::text
 		from sms.lease where consumer = 'work' and event_id = pg_temp.id('f')), '(4,ü,t)',
 	'whose lease and reason stay');
-select isnt(sms.fail('work', pg_temp.id('f'), 'in time', '1 hour', 4), null, 'fail: of this attempt');
+select isnt(sms.fail('work', pg_temp.id('f'), 'in time', '1 hour', 4), null,
+	'fail: of this attempt');
 select is((select reason from sms.lease where consumer = 'work' and event_id = pg_temp.id('f')),
 	'in time', 'that counts');
 select isnt(sms.fail('work', pg_temp.id('f'), 'x', '1 hour', null), null, 'fail: of any, null');
@@ -254,7 +257,8 @@ select pg_temp.claimed('dead', 10, null, 2);
 select is((select reason from sms.dead_letter where event_id = pg_temp.id('e')),
 	'printer on fire', 'or with that of its last sms.fail');
 select pg_temp.lapse('dead', 'f');
-select is(pg_temp.claimed('dead', 10, null, 1), 'none', 'claim: fewer attempts than before count at once');
+select is(pg_temp.claimed('dead', 10, null, 1), 'none',
+	'claim: fewer attempts than before count at once');
 select is((select attempts from sms.dead_letter where event_id = pg_temp.id('f')), 1,
 	'it has died of its first');
 select is(sms.fail('dead', pg_temp.id('g'), 'x'), null, 'for sms.fail too');
@@ -264,7 +268,8 @@ select is(pg_temp.claimed('once', 1, null, 1), 'b1', 'which does not come again'
 select is(sms.fail('once', pg_temp.id('b'), 'x'), null, 'fail: of one attempt');
 
 -- done and retry.
-select is(pg_temp.state('dead'), 'leased h1, dead a2 b2 d2 e2 f1 g1, seen a b a d e f g h', '(so far)');
+select is(pg_temp.state('dead'), 'leased h1, dead a2 b2 d2 e2 f1 g1, seen a b a d e f g h',
+	'(so far)');
 select is(sms.done('dead', array[pg_temp.id('a'), pg_temp.id('h')]), 2::bigint,
 	'done: strikes off a dead letter too');
 select is(sms.done('dead', array[pg_temp.id('a')]), 0::bigint, 'done: once');
@@ -273,7 +278,8 @@ select is(sms.retry('dead', array[pg_temp.id('b'), pg_temp.id('a'), pg_temp.id('
 select is(sms.retry('dead', '{}'), 0::bigint, 'retry: none');
 select is(pg_temp.state('dead'), 'leased b0, dead d2 e2 f1 g1, seen a b a d e f g h',
 	'what is brought back is leased to nobody');
-select is(pg_temp.claimed('dead', 10, null, 2), 'b1', 'and is claimed again, its attempts counted anew');
+select is(pg_temp.claimed('dead', 10, null, 2), 'b1',
+	'and is claimed again, its attempts counted anew');
 select is(sms.retry('dead'), 4::bigint, 'retry: all');
 select is((select string_agg(reason, ', ' order by event_id) from sms.lease where consumer = 'dead'
 		and attempts = 0), 'no such customer, printer on fire, no worker called sms.done before its '
@@ -290,29 +296,43 @@ select is(pg_temp.claimed('dead'), 'none', 'nothing more comes');
 
 select matches(t.error(x.call), x.want, 'refused: ' || x.call)
 from (values
-	($$ select sms.claim(null) $$, '^22023 sms\.claim: the consumer has no name.* \| .*sms\.claim\('),
+	($$ select sms.claim(null) $$,
+		'^22023 sms\.claim: the consumer has no name.* \| .*sms\.claim\('),
 	($$ select sms.claim('') $$, '^22023 sms\.claim: the consumer has no name.* \| .*sms\.claim\('),
 	($$ select sms.claim(repeat('n', 201)) $$,
 		'^22023 sms\.claim: .* more than 200 characters \| .*sms\.claim\('),
 	($$ select sms.claim('x', 0) $$, '^22023 sms\.claim: max is 0 \| .*1 event or more'),
 	($$ select sms.claim('x', null) $$, '^22023 sms\.claim: max is null \| .*1 event or more'),
-	($$ select sms.claim('x', 1, '0') $$, '^22023 sms\.claim: lease is 00:00:00, .* \| .*''1 minute'''),
-	($$ select sms.claim('x', 1, '-1 s') $$, '^22023 sms\.claim: lease is -00:00:01, .* \| .*''1 minute'''),
-	($$ select sms.claim('x', 1, null) $$, '^22023 sms\.claim: lease is null, .* \| .*''1 minute'''),
-	($$ select sms.claim('x', kinds => '{}') $$, '^22023 sms\.claim: kinds is empty.* \| .*incoming_sms'),
-	($$ select sms.claim('x', kinds => '{a,null}') $$, '^22023 sms\.claim: kinds .*null.* \| .*incoming_sms'),
-	($$ select sms.claim('x', max_attempts => 0) $$, '^22023 sms\.claim: .* max_attempts 0 \| .*1 or more'),
+	($$ select sms.claim('x', 1, '0') $$,
+		'^22023 sms\.claim: lease is 00:00:00, .* \| .*''1 minute'''),
+	($$ select sms.claim('x', 1, '-1 s') $$,
+		'^22023 sms\.claim: lease is -00:00:01, .* \| .*''1 minute'''),
+	($$ select sms.claim('x', 1, null) $$,
+		'^22023 sms\.claim: lease is null, .* \| .*''1 minute'''),
+	($$ select sms.claim('x', kinds => '{}') $$,
+		'^22023 sms\.claim: kinds is empty.* \| .*incoming_sms'),
+	($$ select sms.claim('x', kinds => '{a,null}') $$,
+		'^22023 sms\.claim: kinds .*null.* \| .*incoming_sms'),
+	($$ select sms.claim('x', max_attempts => 0) $$,
+		'^22023 sms\.claim: .* max_attempts 0 \| .*1 or more'),
 	($$ select sms.claim('x', max_attempts => null) $$,
 		'^22023 sms\.claim: .* max_attempts null \| .*1 or more'),
-	($$ select sms.done('x', '{1}') $$, '^22023 sms\.done: there is no consumer ''x'' \| .*sms\.claim.*work'),
-	($$ select sms.done(null, '{1}') $$, '^22023 sms\.done: there is no consumer null \| .*sms\.claim.*work'),
-	($$ select sms.fail('x', 1, 'y') $$, '^22023 sms\.fail: there is no consumer ''x'' \| .*sms\.claim.*work'),
-	($$ select sms.fail('work', null, 'y') $$, '^22023 sms\.fail: id is null, .* \| .*id of a claimed event'),
-	($$ select sms.fail('work', 1, 'y', null) $$, '^22023 sms\.fail: .* retry_after null \| .*0 or more'),
+	($$ select sms.done('x', '{1}') $$,
+		'^22023 sms\.done: there is no consumer ''x'' \| .*sms\.claim.*work'),
+	($$ select sms.done(null, '{1}') $$,
+		'^22023 sms\.done: there is no consumer null \| .*sms\.claim.*work'),
+	($$ select sms.fail('x', 1, 'y') $$,
+		'^22023 sms\.fail: there is no consumer ''x'' \| .*sms\.claim.*work'),
+	($$ select sms.fail('work', null, 'y') $$,
+		'^22023 sms\.fail: id is null, .* \| .*id of a claimed event'),
+	($$ select sms.fail('work', 1, 'y', null) $$,
+		'^22023 sms\.fail: .* retry_after null \| .*0 or more'),
 	($$ select sms.fail('work', 1, 'y', '-1 s') $$,
 		'^22023 sms\.fail: .* retry_after -00:00:01 \| .*0 or more'),
-	($$ select sms.retry('x') $$, '^22023 sms\.retry: there is no consumer ''x'' \| .*sms\.claim.*work'),
-	($$ select sms.retry(null, '{1}') $$, '^22023 sms\.retry: there is no consumer null \| .*sms\.claim.*work')
+	($$ select sms.retry('x') $$,
+		'^22023 sms\.retry: there is no consumer ''x'' \| .*sms\.claim.*work'),
+	($$ select sms.retry(null, '{1}') $$,
+		'^22023 sms\.retry: there is no consumer null \| .*sms\.claim.*work')
 ) x(call, want);
 select is((select count(*)::int from sms.consumer where name = 'x'), 0,
 	'a call that is refused makes no consumer');

@@ -1,7 +1,7 @@
 -- Every object of schema sms says what it is for.
 
 begin;
-select plan(5);
+select plan(11);
 
 create temp view commented as
 select c.relkind::text as kind, c.oid::regclass::text as name,
@@ -48,6 +48,34 @@ select cmp_ok((select count(*)::int from commented), '>', 50, 'many of them');
 select is((select count(*)::int from pg_description
 		where objoid = 'sms.event'::regclass), 1 + 21,
 	'sms.event and its columns: 22 comments');
+
+-- \df+ sms.* is the manual of the functions: each says what it gives back, what its
+-- arguments are called, and which ones are not for callers.
+create temp view functions as
+select p.oid::regprocedure::text as name, p.*, obj_description(p.oid, 'pg_proc') as comment,
+	has_function_privilege('smshook_reader', p.oid, 'EXECUTE') as is_for_readers
+from pg_proc p where p.pronamespace = 'sms'::regnamespace;
+select is_empty($$ select name from functions where pronargs > 0
+	and (proargnames is null or '' = any (proargnames[1:pronargs])) $$,
+	'all arguments have names');
+select is_empty($$ select name from functions where is_for_readers
+	and (comment ~ '^Internal' or length(comment) < 60) $$,
+	'what readers may call is explained to them');
+select set_eq($$ select proname::text from functions where comment ~ '^Internal[.] [A-Z]' $$,
+	'{refuse,check_call,check_consumer,check_age,take_place,consumer_key,bury}'::text[],
+	'what nobody is to call says so');
+select is_empty($$ select name, 'sms.' || m[1] from functions,
+		regexp_matches(comment, 'sms\.([a-z_]+)', 'g') m
+	where to_regclass('sms.' || m[1]) is null
+		and not exists (select from pg_proc p where p.pronamespace = 'sms'::regnamespace
+		and p.proname = m[1]) $$, 'what a comment names is there');
+select is_empty($$ select name, kind from commented, regexp_matches(comment, 'sms\.([a-z_]+)', 'g') m
+	where kind <> 'function' and to_regclass('sms.' || m[1]) is null
+		and not exists (select from pg_proc p where p.pronamespace = 'sms'::regnamespace
+		and p.proname = m[1]) $$, 'in other comments too');
+select matches(obj_description('sms'::regnamespace, 'pg_namespace'),
+	' Schema version ' || max(version) || '\.$', 'the schema says its version')
+from sms.schema_version;
 
 select * from finish();
 rollback;

@@ -2,7 +2,7 @@
 -- What two sessions do to each other is in sessions.sql.
 
 begin;
-select plan(126);
+select plan(127);
 
 -- Bodies of what a poll returns, in the order that it returns them.
 create function pg_temp.polled(consumer text, max int default 100,
@@ -104,8 +104,11 @@ select is(pg_temp.polled('kinds', 2, '{call,incoming_sms,delivery_status}'), 'a 
 	'kinds: max counts over all of them');
 select is(pg_temp.polled('kinds', 100, '{call,call,incoming_sms,call}'), 'a d e f',
 	'kinds: named twice, returned once');
+select is(pg_temp.polled('kinds', 100, '{{call,incoming_sms}}'), 'a d e f',
+	'kinds: an array of arrays will do');
 select is(pg_temp.polled('kinds', 100, '{nonsense}'), 'none', 'kinds: an unknown one');
-select is(pg_temp.polled('kinds', 100, '{nonsense,call}'), 'e', 'kinds: an unknown one and a known');
+select is(pg_temp.polled('kinds', 100, '{nonsense,call}'), 'e',
+	'kinds: an unknown one and a known');
 select is(pg_temp.polled('kinds', 100, '{""}'), 'none', 'kinds: an empty name is a name');
 select is(pg_temp.polled('kinds', 100, '{Call}'), 'none', 'kinds: by their letters');
 select is((select kinds from sms.consumer where name = 'kinds'), '{Call}',
@@ -129,7 +132,8 @@ delete from sms.event where kind like 'kk%';
 select is(pg_temp.polled(x.name, 1), 'a', 'name: ' || x.what)
 from (values ('Käufer 📱 سلام', 'unicode'), (repeat('n', 200), '200 characters'),
 	(repeat('ü', 200), '200 characters of two bytes'),
-	('o''Brien "; drop schema sms; --', 'quotes'), (' ', 'a blank'), ('%s $1 \', 'others')) x(name, what);
+	('o''Brien "; drop schema sms; --', 'quotes'), (' ', 'a blank'),
+	('%s $1 \', 'others')) x(name, what);
 select is((select count(*)::int from sms.consumer where name like 'Käufer%'
 		or name in (repeat('n', 200), repeat('ü', 200), ' ', '%s $1 \')
 		or name = 'o''Brien "; drop schema sms; --'), 6, 'they are kept as they are');
@@ -151,14 +155,21 @@ from (values
 	($$ select sms.poll('x', null) $$, '^22023 sms\.poll: max is null \| .*1 event or more'),
 	($$ select sms.poll('x', 1, '{}') $$, '^22023 sms\.poll: kinds is empty.* \| .*incoming_sms'),
 	($$ select sms.poll('x', 1, '{null}') $$, '^22023 sms\.poll: kinds .*null.* \| .*incoming_sms'),
-	($$ select sms.poll('x', 1, '{a,null}') $$, '^22023 sms\.poll: kinds .*null.* \| .*incoming_sms'),
-	($$ select sms.ack('x', 1) $$, '^22023 sms\.ack: there is no consumer ''x'' \| .*first sms\.poll'),
-	($$ select sms.ack(null, 1) $$, '^22023 sms\.ack: there is no consumer null \| .*first sms\.poll'),
-	($$ select sms.ack('One', 1) $$, '^22023 sms\.ack: there is no consumer ''One'' \| .* one, two'),
-	($$ select sms.seek(null, 0) $$, '^22023 sms\.seek: the consumer has no name.* \| .*sms\.seek\('),
+	($$ select sms.poll('x', 1, '{a,null}') $$,
+		'^22023 sms\.poll: kinds .*null.* \| .*incoming_sms'),
+	($$ select sms.ack('x', 1) $$,
+		'^22023 sms\.ack: there is no consumer ''x'' \| .*first sms\.poll'),
+	($$ select sms.ack(null, 1) $$,
+		'^22023 sms\.ack: there is no consumer null \| .*first sms\.poll'),
+	($$ select sms.ack('One', 1) $$,
+		'^22023 sms\.ack: there is no consumer ''One'' \| .* one, two'),
+	($$ select sms.seek(null, 0) $$,
+		'^22023 sms\.seek: the consumer has no name.* \| .*sms\.seek\('),
 	($$ select sms.seek('', 0) $$, '^22023 sms\.seek: the consumer has no name.* \| .*sms\.seek\('),
-	($$ select sms.seek(repeat('n', 201), 0) $$, '^22023 sms\.seek: .* more than 200 .* \| .*sms\.seek\('),
-	($$ select sms.seek('one', -1) $$, '^22023 sms\.seek: -1 is not between 0 and .* \| 0 is .*null is'),
+	($$ select sms.seek(repeat('n', 201), 0) $$,
+		'^22023 sms\.seek: .* more than 200 .* \| .*sms\.seek\('),
+	($$ select sms.seek('one', -1) $$,
+		'^22023 sms\.seek: -1 is not between 0 and .* \| 0 is .*null is'),
 	($$ select sms.seek('one', 9223372036854775807) $$,
 		'^22023 sms\.seek: 9223372036854775807 is not between 0 and .* \| 0 is .*null is')
 ) x(call, want);
@@ -174,7 +185,8 @@ delete from sms.consumer where name not like 'many%';
 select matches(t.error($$ select sms.ack('x', 1) $$),
 	'There are: many0001, many0002, .*, many0020$', 'the hint names 20 at most');
 delete from sms.consumer;
-select matches(t.error($$ select sms.ack('x', 1) $$), 'There are: none$', 'or says that there are none');
+select matches(t.error($$ select sms.ack('x', 1) $$), 'There are: none$',
+	'or says that there are none');
 rollback to s;
 
 -- --------------------------------------------------------------------- seek
@@ -218,7 +230,8 @@ select is((select string_agg(body, ' ' order by id) from sms.claim('work')), 'd 
 	'and comes');
 select sms.seek('work', 0);
 select is(pg_temp.held('work'), null, 'seek: to the begin, all goes');
-insert into sms.lease (consumer, event_id, attempts, due_at) values ('work', pg_temp.id(1), 1, 'infinity');
+insert into sms.lease (consumer, event_id, attempts, due_at)
+values ('work', pg_temp.id(1), 1, 'infinity');
 select sms.seek('work', null);
 select is(pg_temp.held('work'), 'lease1', 'seek: to the end, all stays');
 select is(pg_temp.held('other'), 'lease1 dead2 lease4 dead5', 'seek: others keep theirs');

@@ -1,8 +1,9 @@
--- A writer makes objects of the names that sms.ingest uses, in a schema of its
--- own and in pg_temp, and puts them first in its search_path.  Whatever of
--- them can run raises an exception: sms.ingest must not meet one.
+-- A writer and reader makes objects of the names that sms.ingest and the consumer
+-- functions use, in a schema of its own and in pg_temp, and puts them first in its
+-- search_path.  Whatever of them can run raises an exception: the functions that
+-- run as their owner must not meet one.
 
-create role t_hijacker login in role smshook_writer;
+create role t_hijacker login in role smshook_writer, smshook_reader;
 select format('grant create on database %I to t_hijacker', current_database()) \gexec
 grant usage on schema t to t_hijacker;
 insert into sms.keyword values ('HIJACK', 'hijack');
@@ -43,6 +44,49 @@ language sql as $$
 		true)
 $$;
 
+-- Every function and branch of the consumers, wrong arguments too.  The events are
+-- those of t.call, of 2026-01-15.
+create function t.consume() returns void language plpgsql as $$
+begin
+	perform from sms.poll('poller');
+	perform from sms.poll('poller', 2);
+	perform from sms.poll('poller', 2, '{incoming_sms,delivery_status}');
+	perform sms.ack('poller', 2);
+	perform sms.ack('poller', 1);
+	perform sms.seek('poller', 1);
+	perform sms.seek('poller', null);
+	perform from sms.claim('worker', 1, '1 microsecond', null, 1);
+	perform pg_catalog.pg_sleep(0.001);
+	perform from sms.claim('worker', 9, '1 microsecond', null, 1); -- buries one
+	perform from sms.claim('worker', 9, '1 hour', '{incoming_sms}', 3);
+	perform sms.fail('worker', 2, 'x');
+	perform sms.fail('worker', 2, 'x', '2 days', 1);
+	perform sms.done('worker', '{2}');
+	perform sms.retry('worker', '{1}');
+	perform sms.retry('worker');
+	perform from sms.take_reply('1', 'hijack', '2026-01-14', '10 days');
+	perform from sms.take_reply('00 1', null, '2026-01-14', '10 days');
+	perform sms.drop_consumer('worker');
+	perform t.refused('select sms.poll('''')');
+	perform t.refused('select sms.poll(''x'', 0)');
+	perform t.refused('select sms.poll(''x'', 1, ''{null}'')');
+	perform t.refused('select sms.ack(''nobody'', 1)');
+	perform t.refused('select sms.ack(''poller'', 999)');
+	perform t.refused('select sms.seek(''poller'', 999)');
+	perform t.refused('select sms.claim(''x'', 1, ''0'')');
+	perform t.refused('select sms.fail(''poller'', null, ''x'')');
+	perform t.refused('select sms.take_reply(null, null, null, null)');
+	perform t.refused('select sms.take_reply(''1'', ''a b'', ''2026-01-14'', ''1 day'')');
+end
+$$;
+create function t.refused(call text) returns void language plpgsql as $$
+begin
+	execute call;
+exception when invalid_parameter_value then
+	null;
+end
+$$;
+
 \c - t_hijacker
 create schema evil;
 grant usage on schema evil to public; -- sms.ingest runs as another role
@@ -72,6 +116,27 @@ begin
 			'first_word(text) returns text', 'status_rank(text, int) returns int',
 			'at_zone(timestamp, text) returns timestamptz',
 			'ingest(uuid[]) returns void',
+			'cardinality(text[]) returns int', 'cardinality(bigint[]) returns int',
+			'unnest(text[]) returns setof text',
+			'format(text, text, int) returns text',
+			'format(text, text) returns text', 'format(text, text, text) returns text',
+			'format(text, bigint, text) returns text',
+			'format(text, bigint, bigint) returns text',
+			'format(text, text, text, text) returns text',
+			'quote_literal(text) returns text',
+			'hashtextextended(text, bigint) returns bigint',
+			'hashtextextended(text, int) returns bigint',
+			'pg_try_advisory_xact_lock(bigint) returns boolean',
+			'clock_timestamp() returns timestamptz',
+			'array_append(bigint[], bigint) returns bigint[]',
+			'array_cat(bigint[], bigint[]) returns bigint[]',
+			'translate(text, text, text) returns text',
+			'regexp_replace(text, text, text) returns text',
+			'extract(text, interval) returns numeric',
+			'refuse(text, text) returns void', 'bury(text, bigint[]) returns void',
+			'take_place(text, text[], boolean) returns bigint',
+			'phone_number(text) returns text', 'consumer_key(text) returns bigint',
+			'check_call(text, text, int, text[]) returns void',
 			'collect(bigint[], bigint) returns bigint[]'] loop
 			execute format('create function %s.%s language plpgsql as '
 				'''begin raise exception $m$hijacked: %s$m$; end''', s, f, f);
@@ -82,16 +147,24 @@ begin
 			{=,integer,integer},{>,integer,integer},{<=,integer,integer},
 			{*,integer,integer},{<,timestamptz,timestamptz},{=,bytea,bytea},
 			{>,timestamptz,timestamptz},{-,timestamptz,interval},{>,bigint,bigint},
-			{=,tid,tid},{~,text,text},{||,text,text}}'::text[] loop
+			{=,tid,tid},{~,text,text},{||,text,text},{<,bigint,bigint},
+			{<=,bigint,bigint},{<,integer,integer},{>=,integer,integer},
+			{<>,integer,integer},{-,integer,integer},{+,bigint,bigint},
+			{+,bigint,integer},{<=,timestamptz,timestamptz},
+			{>=,timestamptz,timestamptz},{+,timestamptz,interval},
+			{<=,interval,interval},{<,interval,interval},{>=,interval,interval},
+			{*,interval,float8},{*,numeric,float8},{^,float8,float8},
+			{||,bigint[],bigint[]},{!~,text,text},{<>,text,text}}'::text[] loop
 			f := format('%s.%I', s, 'operator ' || array_to_string(o, ' '));
 			execute format('create function %s(%s, %s) returns %s language plpgsql '
 				'as ''begin raise exception $m$hijacked: %s$m$; end''', f, o[2], o[3],
-				case when o[1] in ('*', '-', '||') then o[2] else 'boolean' end, o);
+				case when o[1] in ('*', '-', '+', '^', '||') then o[2] else 'boolean' end, o);
 			execute format('create operator %s.%s (leftarg = %s, rightarg = %s, '
 				'function = %s)', s, o[1], o[2], o[3], f);
 		end loop;
 		foreach f in array '{event,message,rejected,keyword,recent_body,input,
-			seen,stored,unnest,m,r,s,k,o,i,e}'::text[] loop
+			seen,stored,unnest,m,r,s,k,o,i,e,consumer,lease,dead_letter,reply_taken,
+			c,l,d,t,u,g,h,back,gone,leased,dead,unseen,his}'::text[] loop
 			execute format('create table %s.%I as select 1 as hijacked', s, f);
 			execute format('grant all on %s.%I to public', s, f);
 		end loop;
@@ -123,9 +196,21 @@ create table evil.answer2 as select * from t.call();
 set search_path = evil, pg_catalog;
 create table evil.answer3 as select * from t.call();
 
+-- The consumers' functions, called in the same ways.
+call evil.fall('select t.consume()') \gset last_
+set search_path = evil, pg_temp, pg_catalog;
+call evil.fall('select t.consume()') \gset first_
+\c - t_hijacker
+create temp table x(); -- makes pg_temp, with traps again
+create function pg_temp.clock_timestamp() returns timestamptz language plpgsql as
+	'begin raise exception ''hijacked''; end';
+create temp table consumer as select 1 as hijacked;
+set search_path = pg_temp, evil, pg_catalog;
+call evil.fall('select t.consume()') \gset temp_
+
 \c - postgres
 begin;
-select plan(9);
+select plan(11);
 select is(concat_ws(' ', :'function_result', :'operator_result',
 	:'aggregate_result', :'event_hijacked'), 'caught caught caught 1',
 	'(the traps are armed)');
@@ -149,5 +234,10 @@ select is((select array_agg(status) from sms.message), '{delivered}',
 	'so is the message');
 select is((select array_agg(reason) from sms.rejected), '{no}',
 	'and the rejected body');
+select is(concat_ws(' ', :'last_result', :'first_result', :'temp_result'), 'free free free',
+	'nor did a function of the consumers meet one');
+select is((select string_agg(concat_ws(' ', name, last_id), ', ' order by name)
+		from sms.consumer), (select 'poller ' || max(id) from sms.event),
+	'and they did what they say');
 select * from finish();
 rollback;

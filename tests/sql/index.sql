@@ -7,9 +7,15 @@ create table t.measured (nr int generated always as identity, in_session text, q
 create function t.measure(in_session text, query text, most int) returns void
 language plpgsql as $$
 declare
-	scans bigint := pg_stat_get_xact_numscans('sms.event'::regclass);
+	scans bigint;
 	plan json;
 begin
+	begin -- what a session reads of the catalog once is not meant
+		execute query;
+		raise exception 'undo';
+	exception when raise_exception then
+		scans := pg_stat_get_xact_numscans('sms.event'::regclass);
+	end;
 	execute 'explain (analyze, buffers, timing off, format json) ' || query into plan;
 	insert into t.measured (in_session, query, most, pages, scans)
 	values (measure.in_session, measure.query, measure.most,
@@ -28,6 +34,8 @@ begin
 		'$.** ? (@."Node Type" == "Seq Scan")."Relation Name"') name), 'none');
 end
 $$;
+
+set client_min_messages = warning;
 
 -- Nothing but this file makes statistics, and plans with them.
 alter table sms.event set (autovacuum_enabled = off);
@@ -67,11 +75,12 @@ select t.ids(jsonb_agg(jsonb_build_object(
 	'payload', jsonb_build_object('text', repeat('dolor sit ', 20)),
 	'received_at', timestamptz '2026-01-01 00:00Z' + i * interval '1 minute'))) is not null
 from generate_series(1, 20000) i;
-select min(id) + 10000 as middle, min(id) as first from sms.event \gset
+select min(id) + 10000 as middle from sms.event \gset
 
 -- What each call may touch at most: several times what it needs, a fraction of
 -- what the log has.
-create function t.measure_all(in_session text, middle bigint) returns void language plpgsql as $$
+create function t.measure_all(in_session text, middle bigint) returns void
+language plpgsql as $$
 declare
 	q record;
 begin
@@ -102,10 +111,11 @@ begin
 		perform t.measure(in_session, q.column1, q.column2);
 	end loop;
 	-- These look for each event whether somebody has still to see it.
+	perform sms.seek(name, null) from sms.consumer;
 	for q in values
 		('select * from sms.purge_step(''2026-01-01 01:00Z'', null, 20)'),
 		('select sms.forget(''+4911'')'),
-		('select sms.redact(now() - timestamptz ''2026-01-01 00:20Z'')')
+		('select sms.redact(now() - timestamptz ''2026-01-01 00:30Z'')')
 	loop
 		perform t.measure(in_session, q.column1, 1000);
 	end loop;
@@ -117,11 +127,11 @@ select t.measure_all('that knew the log when empty', :middle);
 
 analyze;
 \c -
-select t.ask_all() where false;
+set client_min_messages = warning;
 select min(id) + 10000 as middle from sms.event \gset
 select t.measure_all('of today', :middle);
 
-select plan(70);
+select plan(95);
 
 select cmp_ok((select count(*)::int from sms.event), '>', 19000, '(the log is large)');
 select cmp_ok(pg_relation_size('sms.event')::int / current_setting('block_size')::int, '>', 1000,
@@ -138,7 +148,8 @@ from (values
 	('select * from sms.conversation where phone = ''+4910'' order by at'),
 	('select * from sms.delivery_status where phone = ''+4911'' and message_id = ''m11'' order by id'),
 	('select * from sms.incoming_sms where phone = ''+4910'' order by id'),
-	('select * from sms.incoming_sms where received_at >= ''2026-01-01'' and received_at < ''2026-01-01 03:00'''),
+	('select * from sms.incoming_sms where received_at >= ''2026-01-01'' '
+		'and received_at < ''2026-01-01 03:00'''),
 	('select * from sms.incoming_sms order by id desc limit 10'),
 	('select * from sms.delivery_status order by id desc limit 10'),
 	('select * from sms.message where message_id = ''m11'''),

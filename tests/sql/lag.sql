@@ -26,7 +26,8 @@ select is((select count(*)::int from sms.consumer_lag), 0, 'dropped, its row is 
 create temp table e on commit drop as
 select i.id, i.n from t.ingest('[
 	{"received_at": "2026-01-15T10:00:00Z", "digest": "\\x01"},
-	{"received_at": "2026-01-15T09:00:00Z", "kind": "delivery_status", "message_id": "m", "status": "sent"},
+	{"received_at": "2026-01-15T09:00:00Z", "kind": "delivery_status",
+		"message_id": "m", "status": "sent"},
 	{"received_at": "2026-01-15T11:00:00Z", "digest": "\\x01"},
 	{"received_at": "2026-01-15T12:00:00Z"},
 	{"received_at": "2026-01-15T13:00:00Z", "kind": "call"},
@@ -52,7 +53,8 @@ select is((select array_agg(distinct newest_id) from sms.consumer_lag), array[pg
 	'newest_id: the same for all');
 select is((select waiting from sms.consumer_lag where consumer = 'all'),
 	now() - timestamptz '2026-01-15 10:00Z', 'waiting: since oldest_at');
-select is((select moved_at from sms.consumer_lag where consumer = 'all'), null, 'moved_at: not yet');
+select is((select moved_at from sms.consumer_lag where consumer = 'all'), null,
+	'moved_at: not yet');
 
 select sms.ack('all', pg_temp.id(1));
 select is(pg_temp.lag('all'), '4 09', 'after an ack it is less, and the oldest another');

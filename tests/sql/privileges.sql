@@ -1,5 +1,5 @@
 -- Who may do what: smshook_writer can EXECUTE sms.ingest and nothing else,
--- smshook_reader can read, PUBLIC can do nothing.
+-- smshook_reader can read and execute what consumers call, PUBLIC can do nothing.
 
 create role t_writer login in role smshook_writer;
 create role t_reader login in role smshook_reader;
@@ -7,7 +7,7 @@ create role t_nobody login;
 \i :src/sql/roles.sql
 
 begin;
-select plan(22);
+select plan(27);
 
 -- ------------------------------------------------------- by the catalog
 
@@ -53,7 +53,14 @@ select bag_eq($$ select pg_temp.may('t_reader') $$,
 	array['USAGE schema sms', 'SELECT sms.event', 'SELECT sms.message',
 	'SELECT sms.rejected', 'SELECT sms.keyword', 'SELECT sms.schema_version',
 	'SELECT sms.delivery_status', 'SELECT sms.incoming_sms',
-	'SELECT sms.conversation'], 'a reader can select, nothing else');
+	'SELECT sms.conversation', 'SELECT sms.consumer', 'SELECT sms.consumer_lag',
+	'SELECT sms.lease', 'SELECT sms.dead_letter', 'SELECT sms.reply_taken',
+	'EXECUTE sms.poll', 'EXECUTE sms.ack', 'EXECUTE sms.seek',
+	'EXECUTE sms.drop_consumer', 'EXECUTE sms.unseen', 'EXECUTE sms.claim',
+	'EXECUTE sms.done', 'EXECUTE sms.fail', 'EXECUTE sms.retry',
+	'EXECUTE sms.take_reply', 'EXECUTE sms.phone_number', 'EXECUTE sms.first_word',
+	'EXECUTE sms.is_unseen'],
+	'a reader can select and execute what consumers call, nothing else');
 select is_empty($$ select pg_temp.may('t_nobody') $$, 'others can do nothing');
 select cmp_ok((select count(*)::int from pg_temp.may('smshook_owner')), '>', 50,
 	'(the owner can do much: the list is a real one)');
@@ -86,15 +93,17 @@ select is((select array_agg(rolname::text order by rolname) from pg_roles
 		where rolname in ('smshook_writer', 'smshook_reader') and not (rolcanlogin
 		or rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)),
 	'{smshook_reader,smshook_writer}', 'the roles are plain groups');
-select is((select array_agg(prosecdef or provolatile <> 'v' order by proname)
-		from pg_proc where pronamespace = 'sms'::regnamespace and prosecdef), '{t}',
-	'one function runs as its owner');
-select is((select 'search_path=pg_catalog, pg_temp' = any (proconfig) from pg_proc
-		where pronamespace = 'sms'::regnamespace and prosecdef), true,
-	'with a search_path of its own');
-select is((select rolsuper from pg_proc p join pg_roles r on r.oid = p.proowner
-		where p.oid::regproc = 'sms.ingest'::regproc), false,
-	'its owner needs to be no superuser');
+select set_eq($$ select proname::text from pg_proc
+	where pronamespace = 'sms'::regnamespace and prosecdef $$,
+	'{ingest,poll,ack,seek,drop_consumer,claim,done,fail,retry,take_reply}'::text[],
+	'these functions run as their owner, those of the owner do not');
+select is_empty($$ select oid::regproc from pg_proc
+	where pronamespace = 'sms'::regnamespace and prosecdef
+	and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false) $$,
+	'with a search_path of their own');
+select is((select bool_or(rolsuper) from pg_proc p join pg_roles r on r.oid = p.proowner
+		where p.pronamespace = 'sms'::regnamespace), false,
+	'their owner needs to be no superuser');
 
 -- ------------------------------------------------------------ by trying
 
@@ -119,7 +128,9 @@ create temp table relations on commit drop as
 select c.oid::regclass as name, a.attname as last,
 	c.oid in ('sms.event'::regclass, 'sms.message'::regclass,
 	'sms.rejected'::regclass, 'sms.keyword'::regclass,
-	'sms.schema_version'::regclass) or c.relkind = 'v' as readable
+	'sms.schema_version'::regclass, 'sms.consumer'::regclass,
+	'sms.lease'::regclass, 'sms.dead_letter'::regclass,
+	'sms.reply_taken'::regclass) or c.relkind = 'v' as readable
 from pg_class c join pg_attribute a on a.attrelid = c.oid
 	and a.attnum = (select max(attnum) from pg_attribute where attrelid = c.oid)
 where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm');
@@ -135,7 +146,7 @@ select format(s, name) from relations, unnest(array['truncate %s',
 	'lock table %s in exclusive mode', 'create trigger x before insert on %s '
 	'for each row execute function suppress_redundant_updates_trigger()']) s
 where name not in ('sms.delivery_status'::regclass, 'sms.incoming_sms'::regclass,
-	'sms.conversation'::regclass)
+	'sms.conversation'::regclass, 'sms.consumer_lag'::regclass)
 union all
 select unnest(array['select nextval(''sms.event_id'')',
 	'select setval(''sms.event_id'', 1)', 'select last_value from sms.event_id',
@@ -145,8 +156,10 @@ select unnest(array['select nextval(''sms.event_id'')',
 	'create rule x as on insert to sms.event do instead nothing',
 	'drop function sms.at_zone(timestamp, text)',
 	'alter function sms.at_zone(timestamp, text) security definer',
-	'select sms.first_word(''x'')', 'select sms.status_rank(''sent'', 1)',
-	'select sms.at_zone(now()::timestamp, ''UTC'')']);
+	'alter function sms.poll(text, int, text[]) reset search_path',
+	'insert into sms.consumer (name) values (''x'')',
+	'update sms.consumer set last_id = 0', 'delete from sms.lease',
+	'delete from sms.reply_taken']);
 create temp table reads on commit drop as
 select format('select %s from %s', s, name) as statement, readable
 from relations, unnest(array['*', 'count(*)', '1', quote_ident(last)]) s;
@@ -168,6 +181,45 @@ select is_empty($$ select * from (select pg_temp.try('t_nobody', statement) as s
 	statement from reads union all select pg_temp.try('t_nobody', statement),
 	statement from writes) x where state not in ('42501', '55000') $$,
 	'others can do neither');
+
+-- Every function, once: may a reader call it?
+create temp table calls(statement text, is_for_readers boolean) on commit drop;
+insert into calls values
+	('sms.poll(''c'')', true), ('sms.ack(''c'', 0)', true), ('sms.seek(''c'', 0)', true),
+	('sms.claim(''c'')', true), ('sms.fail(''c'', 1, ''x'')', true),
+	('sms.retry(''c'')', true), ('sms.done(''c'', ''{1}'')', true),
+	('sms.drop_consumer(''c'')', true), ('sms.unseen(0, ''{incoming_sms}'', 1)', true),
+	('sms.is_unseen(1, ''incoming_sms'', null)', true),
+	('sms.take_reply(''+491'', null, ''2026-01-15'', ''100 years'')', true),
+	('sms.phone_number(''1'')', true), ('sms.first_word(''x'')', true),
+	('sms.purge(''1 day'')', false), ('sms.purge_step(now(), null, 1)', false),
+	('sms.redact(''1 day'')', false), ('sms.forget(''+491'')', false),
+	('sms.status_rank(''sent'', 1)', false),
+	('sms.at_zone(now()::timestamp, ''UTC'')', false),
+	('sms.refuse(''a'', ''b'')', false), ('sms.check_call(''a'', ''b'', 1, null)', false),
+	('sms.check_consumer(''a'', ''b'')', false), ('sms.check_age(''a'', ''1 day'')', false),
+	('sms.consumer_key(''c'')', false), ('sms.take_place(''c'', null, true)', false),
+	('sms.bury(''c'', ''{1}'')', false),
+	('sms.ingest(null, null, null, null, null, null, null, null, null, null, null, '
+		'null, null, null, null, null, null, null, null, null, null, null, null, '
+		'null, false)', false);
+update calls set statement = 'select * from ' || statement;
+select bag_eq($$ select distinct substring(statement from 'sms\.[a-z_]+') from calls $$,
+	$$ select distinct 'sms.' || proname from pg_proc where pronamespace = 'sms'::regnamespace $$,
+	'(every function is tried)');
+select is_empty($$ select * from (select pg_temp.try('t_writer', statement) as state,
+	statement from calls) x where state <> '42501' and statement !~ 'ingest' $$,
+	'a writer can execute none but sms.ingest');
+select is_empty($$ select * from (select pg_temp.try('t_nobody', statement) as state,
+	statement from calls) x where state <> '42501' $$, 'others can execute none');
+select is_empty($$ select * from (select pg_temp.try('t_reader', statement) as state,
+	statement, is_for_readers from calls) x
+	where state <> case when is_for_readers then '00000' else '42501' end $$,
+	'a reader can execute what consumers call');
+select is((select array_agg(distinct pg_temp.try(role, 'do $x$ begin create function '
+		'sms.x() returns int language sql as ''select 1''; end $x$')) from
+		unnest('{t_writer,t_reader,t_nobody}'::text[]) role), '{42501}',
+	'nobody can make one');
 
 select is(pg_temp.try('t_writer', $$ select t.ids('[{"body": "stop"}]', true) $$), '00000',
 	'a writer can hand in an event');

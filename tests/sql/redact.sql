@@ -51,7 +51,8 @@ select t.ids(pg_temp.event('old', '9 days') || pg_temp.event('new', '1 day')
 create temp table before on commit drop as select * from sms.event;
 savepoint s;
 select is(sms.redact('5 days'), 1::bigint, 'redact: returns how many');
-select is(pg_temp.state('old'), 'empty', 'redact: phone, body, keyword, media_url, payload and raw go');
+select is(pg_temp.state('old'), 'empty',
+	'redact: phone, body, keyword, media_url, payload and raw go');
 select is((select to_jsonb(e) - '{phone,body,keyword,media_url,payload,raw}'::text[]
 		from sms.event e where device_id = 'old'),
 	(select to_jsonb(b) - '{phone,body,keyword,media_url,payload,raw}'::text[]
@@ -73,7 +74,8 @@ select is(pg_temp.state('old'), 'as it was', 'a rollback takes it back');
 update sms.event set phone = null, body = null, keyword = null, media_url = null,
 	payload = null, raw = null where device_id = 'old';
 savepoint s3;
-select is(sms.redact('5 days'), 0::bigint, 'redact: an event that has nothing of it is not counted');
+select is(sms.redact('5 days'), 0::bigint,
+	'redact: an event that has nothing of it is not counted');
 create function pg_temp.only(assignment text) returns text language plpgsql as $$
 begin
 	execute format('update sms.event set %s where device_id = ''old''', assignment);
@@ -98,11 +100,14 @@ rollback to s;
 select t.ids(
 	pg_temp.event('sent', '9 days', '{"kind": "delivery_status"}')
 	|| pg_temp.event('delivered', '9 days', '{"kind": "delivery_status", "message_id": "later"}')
-	|| pg_temp.event('later', '1 day', '{"kind": "delivery_status", "message_id": "later", "status": "delivered"}')
-	|| pg_temp.event('other', '1 day', '{"kind": "delivery_status", "message_id": "msent", "source": "other"}'));
+	|| pg_temp.event('later', '1 day', '{"kind": "delivery_status", "message_id": "later",
+		"status": "delivered"}')
+	|| pg_temp.event('other', '1 day', '{"kind": "delivery_status", "message_id": "msent",
+		"source": "other"}'));
 create temp table messages on commit drop as select * from sms.message;
 select is(sms.redact('5 days'), 3::bigint, 'redact: delivery receipts too');
-select is((select string_agg(concat_ws(' ', message_id, source, phone), ', ' order by message_id, source)
+select is((select string_agg(concat_ws(' ', message_id, source, phone), ', '
+		order by message_id, source)
 	from sms.message), 'later test +491701234, msent other +491701234, msent test',
 	'redact: the number of a message goes with the event that decided its status');
 select bag_eq('select to_jsonb(m) - ''phone'' from sms.message m',
@@ -114,9 +119,11 @@ rollback to s;
 
 -- Rejected bodies.
 select t.ids(jsonb_build_array(
-	jsonb_build_object('http_status', 400, 'reason', 'old', 'raw', '\x01', 'received_at', now() - interval '9 days',
+	jsonb_build_object('http_status', 400, 'reason', 'old', 'raw', '\x01',
+		'received_at', now() - interval '9 days',
 		'content_type', 'text/plain', 'remote_addr', '::1'),
-	jsonb_build_object('http_status', 400, 'reason', 'new', 'raw', '\x02', 'received_at', now() - interval '1 day')));
+	jsonb_build_object('http_status', 400, 'reason', 'new', 'raw', '\x02',
+		'received_at', now() - interval '1 day')));
 create temp table rejected on commit drop as select * from sms.rejected;
 select is(sms.redact('5 days'), 1::bigint, 'redact: rejected bodies are not counted');
 select is((select string_agg(concat_ws(' ', reason, body), ', ' order by reason) from sms.rejected),
@@ -133,7 +140,8 @@ select is((select string_agg(pg_temp.state(device_id), ', ' order by id) from sm
 	'empty, as it was, as it was', 'that is as it was');
 select sms.seek('slow2', null);
 select t.ids(pg_temp.event('claimed', '9 days') || pg_temp.event('dead', '9 days'));
-select sms.seek('slow2', null), sms.seek('work', (select min(id) from sms.event where device_id = 'edge'));
+select sms.seek('slow2', null), sms.seek('work', (
+	select min(id) from sms.event where device_id = 'edge'));
 select count(*) from sms.claim('work', max_attempts => 1);
 select sms.fail('work', (select id from sms.event where device_id = 'dead'), 'x');
 select is(sms.redact('0'), 2::bigint, 'redact: not what is claimed, or a dead letter');
@@ -150,20 +158,23 @@ delete from sms.event;
 select t.ids(
 	pg_temp.event('one', '9 days') || pg_temp.event('two', '1 s')
 	|| pg_temp.event('call', '1 s', '{"kind": "call"}')
-	|| pg_temp.event('again', '1 s', '{"digest": "\\x02"}') || pg_temp.event('again', '1 s', '{"digest": "\\x02"}')
+	|| pg_temp.event('again', '1 s', '{"digest": "\\x02"}')
+	|| pg_temp.event('again', '1 s', '{"digest": "\\x02"}')
 	|| pg_temp.event('longer', '1 s', '{"phone": "+4917012345"}')
 	|| pg_temp.event('other', '1 s', '{"phone": "+492", "body": "+491701234"}')
 	|| pg_temp.event('name', '1 s', '{"phone": "Bob"}'));
 truncate before;
 insert into before select * from sms.event;
 savepoint f;
-select is((select row(f.*)::text from sms.forget('+491701234') f), '(5,0)', 'forget: returns how many');
+select is((select row(f.*)::text from sms.forget('+491701234') f), '(5,0)',
+	'forget: returns how many');
 select is((select string_agg(distinct pg_temp.state(device_id), ', ') from sms.event
 		where device_id in ('one', 'two', 'call')), 'empty',
 	'forget: all events of the number, of any age and kind');
 select is((select count(*)::int from sms.event where device_id = 'again' and payload is null), 2,
 	'forget: duplicates too');
-select is((select array_agg(to_jsonb(e) - '{phone,body,keyword,media_url,payload,raw}'::text[] order by id)
+select is((select array_agg(to_jsonb(e) - '{phone,body,keyword,media_url,payload,raw}'::text[]
+		order by id)
 		from sms.event e),
 	(select array_agg(to_jsonb(b) - '{phone,body,keyword,media_url,payload,raw}'::text[] order by id)
 		from before b), 'forget: the columns that sms.redact leaves stay');
@@ -173,13 +184,16 @@ select is((select array_agg(to_jsonb(e) order by id) from sms.event e
 		where device_id in ('longer', 'other', 'name')), 'forget: other numbers stay');
 select is((select count(*)::int from sms.recent_body where digest = '\x02'), 0,
 	'forget: nor is a digest left of them');
-select is((select row(f.*)::text from sms.forget('+491701234') f), '(0,0)', 'forget: nothing the second time');
+select is((select row(f.*)::text from sms.forget('+491701234') f), '(0,0)',
+	'forget: nothing the second time');
 rollback to f;
 select is((select forgotten from sms.forget('00491701234')), 5::bigint, 'forget: with 00 for +');
 rollback to f;
-select is((select forgotten from sms.forget('+49 (170) 12-34')), 5::bigint, 'forget: with punctuation');
+select is((select forgotten from sms.forget('+49 (170) 12-34')), 5::bigint,
+	'forget: with punctuation');
 rollback to f;
-select is((select forgotten from sms.forget('491701234')), 0::bigint, 'forget: it is that number or it is not');
+select is((select forgotten from sms.forget('491701234')), 0::bigint,
+	'forget: it is that number or it is not');
 select is((select forgotten from sms.forget('Bob')), 1::bigint, 'forget: a name');
 select is((select forgotten from sms.forget('bob')), 0::bigint, 'forget: by its letters');
 rollback to f;
@@ -201,7 +215,8 @@ select t.ids(pg_temp.event('1', '9 days', '{"kind": "delivery_status"}')
 	|| pg_temp.event('2', '9 days', '{"kind": "delivery_status", "phone": "+492"}'));
 create temp table messages2 on commit drop as select * from sms.message;
 select sms.forget('+491701234');
-select is((select string_agg(concat_ws(' ', message_id, phone), ', ' order by message_id) from sms.message),
+select is((select string_agg(concat_ws(' ', message_id, phone), ', ' order by message_id)
+	from sms.message),
 	'm1, m2 +492', 'forget: the number of its messages goes');
 select bag_eq('select to_jsonb(m) - ''phone'' from sms.message m',
 	'select to_jsonb(m) - ''phone'' from messages2 m', 'all else of messages stays');
@@ -222,7 +237,8 @@ begin
 	return case when is_left then 'left' else 'empty' end;
 end
 $$;
-select is(pg_temp.rejected(x.said), x.want, format('forget: a rejected body with %s is %s', x.said, x.want))
+select is(pg_temp.rejected(x.said), x.want,
+	format('forget: a rejected body with %s is %s', x.said, x.want))
 from (values
 	('{"phone":"+491701234"', 'empty'), ('+491701234', 'empty'), ('{"a": 491701234}', 'empty'),
 	('00491701234', 'empty'), ('call +49 (170) 12-34 now', 'empty'), ('49.170.1234', 'empty'),
@@ -242,7 +258,8 @@ select bag_eq('select to_jsonb(r) - ''body'' from sms.rejected r',
 rollback to f;
 select t.ids('[{"http_status": 400, "reason": "x", "raw": "\\x312d31"}]');
 select is((select row(f.*)::text from sms.forget('11') f), '(0,0)', 'forget: a short number');
-select is((select body from sms.rejected), '\x312d31', 'is not put together from digits that are apart');
+select is((select body from sms.rejected), '\x312d31',
+	'is not put together from digits that are apart');
 rollback to f;
 
 -- What a consumer has still to see.
@@ -250,13 +267,16 @@ select sms.poll('slow'), sms.ack('slow', (select id from sms.event where device_
 select is((select row(f.*)::text from sms.forget('+491701234') f), '(2,3)',
 	'forget: waiting is what a consumer has still to see; it sees no duplicates');
 select is(pg_temp.state('two'), 'as it was', 'which is as it was');
-select is((select row(f.*)::text from sms.forget('+491701234') f), '(0,3)', 'forget: it still waits');
+select is((select row(f.*)::text from sms.forget('+491701234') f), '(0,3)',
+	'forget: it still waits');
 select sms.seek('slow', null);
-select is((select row(f.*)::text from sms.forget('+491701234') f), '(3,0)', 'forget: and then goes');
+select is((select row(f.*)::text from sms.forget('+491701234') f), '(3,0)',
+	'forget: and then goes');
 rollback to f;
 select count(*) from sms.claim('work', 1);
 select sms.seek('work', null);
-select is((select row(f.*)::text from sms.forget('+491701234') f), '(4,1)', 'forget: what is claimed waits too');
+select is((select row(f.*)::text from sms.forget('+491701234') f), '(4,1)',
+	'forget: what is claimed waits too');
 select is(pg_temp.state('one'), 'as it was', 'that is the one');
 rollback to f;
 
@@ -265,7 +285,8 @@ rollback to f;
 select matches(t.error(x.call), x.want, 'refused: ' || x.call)
 from (values
 	($$ select sms.redact(null) $$, '^22023 sms\.redact: older_than is null \| .*''90 days'''),
-	($$ select sms.redact('-1 s') $$, '^22023 sms\.redact: older_than is -00:00:01 \| .*''90 days'''),
+	($$ select sms.redact('-1 s') $$,
+		'^22023 sms\.redact: older_than is -00:00:01 \| .*''90 days'''),
 	($$ select sms.forget(null) $$, '^22023 sms\.forget: no phone number \| Give it'),
 	($$ select sms.forget('') $$, '^22023 sms\.forget: no phone number \| Give it'),
 	($$ select sms.forget(' (-) ') $$, '^22023 sms\.forget: no phone number \| Give it')

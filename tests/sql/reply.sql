@@ -19,7 +19,8 @@ from (values
 	('00', '00'), ('0', '0'), ('+00491', '+00491'), ('0170', '0170'), ('10049', '10049'),
 	('1002', '1002'), ('110', '110'), ('*100#', '*100#'), ('+49/170', '+49/170'),
 	('Vodafone', 'Vodafone'), ('voda-fone (DE)', 'voda-fone (DE)'), ('00 Info', '00 Info'),
-	('A', 'A'), ('z 1.2', 'z 1.2'), ('١٢٣ 45', '١٢٣ 45'), ('Büro 1', 'Büro 1'), ('é 1', 'é 1'),
+	('A', 'A'), ('z 1.2', 'z 1.2'),
+	('١٢٣ 45', '١٢٣ 45'), ('Büro 1', 'Büro 1'), ('é 1', 'é 1'),
 	(U&'\00A01 2', U&'\00A01 2'), ('📱-1', '📱-1'), (E'1\t2', E'1\t2'), (E'00\n1', E'+\n1'),
 	('', null), (' ', null), ('-().', null), (null, null)
 ) x(given, want);
@@ -53,13 +54,16 @@ from (values
 	('+491', 'VERIFY after', 'incoming_sms', null, '2026-01-15T10:10:00Z')
 ) x(phone, body, kind, digest, at);
 
-select results_eq($$ select * from sms.take_reply('+491', 'VERIFY', '2026-01-15 10:00Z', '10 minutes') $$,
+select results_eq($$ select * from sms.take_reply('+491', 'VERIFY', '2026-01-15 10:00Z',
+		'10 minutes') $$,
 	$$ select * from sms.event where body = 'VERIFY first' and duplicate_of is null $$,
 	'the oldest by id that fits, a row of sms.event');
-select is((select row(event_id, taken_at between now() and clock_timestamp())::text from sms.reply_taken),
+select is((select row(event_id, taken_at between now() and clock_timestamp())::text
+		from sms.reply_taken),
 	(select row(id, true)::text from sms.event where body = 'VERIFY first' and duplicate_of is null),
 	'it is noted as taken');
-select is(pg_temp.reply('+491', 'VERIFY'), 'verify, second', 'the second call gets the next, not the duplicate');
+select is(pg_temp.reply('+491', 'VERIFY'), 'verify, second',
+	'the second call gets the next, not the duplicate');
 select is(pg_temp.reply('+491', 'VERIFY'), 'none', 'the third call gets none');
 select is(pg_temp.reply('+492', 'VERIFY'), 'VERIFY of another', 'another number has its own');
 select is((select count(*)::int from sms.reply_taken), 3, 'three are taken');
@@ -71,7 +75,8 @@ select is(pg_temp.reply('+491', 'VERIF'), 'none', 'no part of a word');
 
 -- Any text.
 select is(pg_temp.reply('+491', null), 'VERIFYING', 'keyword null: any that is left');
-select is((select count(*)::int from sms.take_reply('+491', null, '2026-01-15 10:00Z', '10 minutes')), 1,
+select is((select count(*)::int from sms.take_reply('+491', null, '2026-01-15 10:00Z',
+		'10 minutes')), 1,
 	'also one without a text');
 select is(pg_temp.reply('+491', null), 'none', 'then none');
 select pg_temp.put_back();
@@ -98,23 +103,30 @@ from (values
 ) x(since, within, want);
 select pg_temp.put_back();
 select is(pg_temp.reply('+491', 'VERIFY', '-infinity'), 'none', 'since ever, within 10 minutes');
-select is(pg_temp.reply('+491', 'VERIFY', '2026-01-01', '100 years'), 'VERIFY before', 'within years');
+select is(pg_temp.reply('+491', 'VERIFY', '2026-01-01', '100 years'), 'VERIFY before',
+	'within years');
 
 -- How the number and the word are written.
 select pg_temp.put_back();
-select is(pg_temp.reply(x.phone, x.keyword), x.want, format('phone %L, keyword %L: %s', x.phone, x.keyword, x.want))
+select is(pg_temp.reply(x.phone, x.keyword), x.want,
+	format('phone %L, keyword %L: %s', x.phone, x.keyword, x.want))
 from (values
 	('00491', 'VERIFY', 'VERIFY first'), ('+4 (9)-1.', 'verify', 'verify, second'),
 	('+492', '  "Verify": ', 'VERIFY of another'), ('491', 'VERIFY', 'none'), ('0491', 'VERIFY', 'none')
 ) x(phone, keyword, want);
 select t.ids(jsonb_build_array(
-	jsonb_build_object('phone', 'Büro-1', 'body', '«код» ЁЛКА', 'received_at', '2026-01-15T10:00:00Z'),
-	jsonb_build_object('phone', 'Büro-1', 'body', 'ёлка!', 'received_at', '2026-01-15T10:00:00Z'),
-	jsonb_build_object('phone', repeat('9', 250) || '1', 'body', 'OK 1', 'received_at', '2026-01-15T10:00:00Z'),
-	jsonb_build_object('phone', repeat('9', 250) || '2', 'body', 'OK 2', 'received_at', '2026-01-15T10:00:00Z')));
+	jsonb_build_object('phone', 'Büro-1', 'body', '«код» ЁЛКА',
+		'received_at', '2026-01-15T10:00:00Z'),
+	jsonb_build_object('phone', 'Büro-1', 'body', 'ёлка!',
+		'received_at', '2026-01-15T10:00:00Z'),
+	jsonb_build_object('phone', repeat('9', 250) || '1', 'body', 'OK 1',
+		'received_at', '2026-01-15T10:00:00Z'),
+	jsonb_build_object('phone', repeat('9', 250) || '2', 'body', 'OK 2',
+		'received_at', '2026-01-15T10:00:00Z')));
 select is(pg_temp.reply('Büro-1', 'Ёлка'), 'ёлка!', 'a name, and a word of other letters');
 select is(pg_temp.reply('büro-1', null), 'none', 'a name is taken by its letters');
-select is(pg_temp.reply(repeat('9', 250) || '2', 'ok'), 'OK 2', 'numbers are told apart behind 250 characters');
+select is(pg_temp.reply(repeat('9', 250) || '2', 'ok'), 'OK 2',
+	'numbers are told apart behind 250 characters');
 
 -- ---------------------------------------------------------- wrong arguments
 
@@ -136,8 +148,10 @@ from (values
 		'^22023 sms\.take_reply: .*within -00:00:01 \| .*''10 minutes'''),
 	($$ select sms.take_reply('+491', '', now(), '1 h') $$,
 		'^22023 sms\.take_reply: the keyword is not one word \| .*''VERIFY'', or null'),
-	($$ select sms.take_reply('+491', ' ', now(), '1 h') $$, '^22023 sms\.take_reply: the keyword is not one word \| '),
-	($$ select sms.take_reply('+491', '!?', now(), '1 h') $$, '^22023 sms\.take_reply: the keyword is not one word \| '),
+	($$ select sms.take_reply('+491', ' ', now(), '1 h') $$,
+		'^22023 sms\.take_reply: the keyword is not one word \| '),
+	($$ select sms.take_reply('+491', '!?', now(), '1 h') $$,
+		'^22023 sms\.take_reply: the keyword is not one word \| '),
 	($$ select sms.take_reply('+491', 'TWO WORDS', now(), '1 h') $$,
 		'^22023 sms\.take_reply: the keyword is not one word \| '),
 	($$ select sms.take_reply('+491', repeat('x', 65), now(), '1 h') $$,

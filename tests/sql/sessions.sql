@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(66);
+select plan(67);
 
 select dblink_connect('one', t.conninfo());
 select dblink_connect('two', t.conninfo());
@@ -61,7 +61,8 @@ select is(t.on('two', $$ select t.polled('new') $$), 'a b c d', 'after a rollbac
 select is((select count(*)::int from sms.consumer where name = 'new'), 1, 'and it is made');
 
 select dblink_exec('one', 'begin');
-select is(t.on('one', $$ select t.polled('new') $$), 'a b c d', 'one session polls a known consumer');
+select is(t.on('one', $$ select t.polled('new') $$), 'a b c d',
+	'one session polls a known consumer');
 select is(t.on('two', $$ select t.polled('new') $$), 'none', 'another one gets nothing meanwhile');
 select is(t.on('two', $$ select t.polled('new', '{call}') $$), 'none', 'nor of other kinds');
 select is((select kinds from sms.consumer where name = 'new'), null,
@@ -103,6 +104,8 @@ select dblink_exec('one', 'begin');
 select t.on('one', $$ select t.polled('new') $$);
 select dblink_send_query('two', $$ select sms.seek('new', 0) $$);
 select is(t.waits('two', :pid_two), true, 'so does seek');
+select is(t.on('one', $$ select sms.seek('new', 0) $$), '0',
+	'a seek of the one that has it does not wait for the other');
 select dblink_exec('one', 'commit');
 select is(t.answer('two'), '0', 'which is done then');
 select is(t.on('two', $$ select t.polled('new') $$), 'a b c d', 'all come again');
@@ -117,7 +120,8 @@ select is(t.answer('two'), 't', 'which is done then');
 -- Events that come, and those who only look, wait for nobody.
 select dblink_exec('one', 'begin');
 select t.on('one', $$ select t.polled('new') $$);
-select is(t.on('two', $$ select cardinality(t.ids('[{"body": "e"}]')) $$), '1', 'sms.ingest does not wait');
+select is(t.on('two', $$ select cardinality(t.ids('[{"body": "e"}]')) $$), '1',
+	'sms.ingest does not wait');
 select is(t.on('two', $$ select lag from sms.consumer_lag $$), '5', 'nor does sms.consumer_lag');
 select is(t.on('two', $$ select string_agg(body, ' ') from sms.unseen(0, null, 9) $$), 'a b c d e',
 	'nor sms.unseen');
@@ -141,7 +145,8 @@ select dblink_exec('one', 'rollback');
 -- --------------------------------------------------------- claim against claim
 
 select dblink_exec('one', 'begin');
-select is(t.on('one', $$ select t.claimed('work', 2) $$), 'a1 b1', 'one session claims for a new consumer');
+select is(t.on('one', $$ select t.claimed('work', 2) $$), 'a1 b1',
+	'one session claims for a new consumer');
 select dblink_send_query('two', $$ select t.claimed('work', 2) $$);
 select is(t.waits('two', :pid_two), true, 'a claim of another one waits');
 select dblink_exec('one', 'commit');
@@ -159,7 +164,8 @@ select is(t.answer('two'), 'a1 b1 c1', 'and gets the same, for the first time');
 
 select dblink_exec('one', 'begin');
 select t.on('one', $$ select t.claimed('undone', 1) $$);
-select is(t.on('two', $$ select t.polled('undone') $$), 'none', 'a poll gets nothing beside a claim');
+select is(t.on('two', $$ select t.polled('undone') $$), 'none',
+	'a poll gets nothing beside a claim');
 select is(t.on('two', format($$ select sms.done('undone', array[%s]) $$, :a)), '1',
 	'done does not wait for a claim');
 select is(t.on('two', format($$ select sms.fail('undone', %s, 'x') is not null $$, :a + 1)), 't',
@@ -180,7 +186,8 @@ select is(t.answer('two'), 'd2 e2', 'and gets the rest');
 -- ------------------------------------------------------------- done and fail
 
 select dblink_exec('one', 'begin');
-select is(t.on('one', format($$ select sms.done('work', array[%s]) $$, :a)), '1', 'done in an open transaction');
+select is(t.on('one', format($$ select sms.done('work', array[%s]) $$, :a)), '1',
+	'done in an open transaction');
 select dblink_send_query('two', format($$ select sms.done('work', array[%s]) $$, :a));
 select is(t.waits('two', :pid_two), true, 'the same by another worker waits');
 select dblink_exec('one', 'commit');
@@ -208,7 +215,8 @@ select t.on('one', format($$ select sms.done('work', array[%s]) $$, :a + 3));
 select is(t.on('two', $$ select t.claimed('work', 9) $$), 'e3',
 	'a claim passes by what is done in an open transaction, without waiting');
 select dblink_exec('one', 'rollback');
-select is(t.on('two', $$ select t.claimed('work', 9) $$), 'd3', 'after a rollback it can be claimed');
+select is(t.on('two', $$ select t.claimed('work', 9) $$), 'd3',
+	'after a rollback it can be claimed');
 
 -- Two bring the same dead letters back.
 insert into sms.dead_letter (consumer, event_id, attempts, reason, died_at)

@@ -1,7 +1,7 @@
 -- The views, and the columns that the contract promises.
 
 begin;
-select plan(19);
+select plan(26);
 
 create function pg_temp.columns(name regclass) returns text language sql as $$
 	select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', '
@@ -35,18 +35,29 @@ from (values
 		'keyword text, media_url text'),
 	('sms.conversation', 'phone text, at timestamp with time zone, '
 		'direction text, body text, media_url text, status text, source text, '
-		'message_id text, event_id bigint')
+		'message_id text, event_id bigint'),
+	('sms.consumer', 'name text, last_id bigint, kinds text[], max_attempts integer, '
+		'created_at timestamp with time zone, moved_at timestamp with time zone'),
+	('sms.lease', 'event_id bigint, consumer text, attempts integer, '
+		'due_at timestamp with time zone, reason text'),
+	('sms.dead_letter', 'event_id bigint, consumer text, attempts integer, '
+		'reason text, died_at timestamp with time zone'),
+	('sms.reply_taken', 'event_id bigint, taken_at timestamp with time zone')
 ) x(name, want);
 
 select is((select array_agg(relname::text order by relname) from pg_class
 		where relnamespace = 'sms'::regnamespace and relkind in ('v', 'm')),
-	'{conversation,delivery_status,incoming_sms}', 'these are all views');
+	'{consumer_lag,conversation,delivery_status,incoming_sms}', 'these are all views');
 select is((select array_agg(version order by version) from sms.schema_version),
 	(select array_agg(i) from generate_series(1,
 		(select max(version) from sms.schema_version)) i),
 	'sms.schema_version has every migration');
 
 -- ---------------------------------------------------------------- rows
+
+select is((select count(*)::int from sms.incoming_sms), 0, 'incoming_sms: empty at first');
+select is((select count(*)::int from sms.delivery_status), 0, 'so is delivery_status');
+select is((select count(*)::int from sms.conversation), 0, 'and conversation');
 
 create temp table at on commit drop as
 select timestamptz '2026-01-15 12:00Z' as received_at;

@@ -78,7 +78,8 @@ def wait_seen(bench, crews=(), readers=(), seconds=60):
             crew.check()
         for reader in readers:
             assert not reader.errors, reader.errors[0]
-        return bench.execute("select coalesce(sum(lag + leased), 0) = 0 from sms.consumer_lag")[0][0]
+        (rest,), = bench.execute("select coalesce(sum(lag + leased), 0) from sms.consumer_lag")
+        return rest == 0
     wait_for("the consumers", is_seen, seconds)
 
 
@@ -148,12 +149,14 @@ class Terminator(Ended):
 # ----------------------------------------------------------------- readers
 
 class Reader(Ended):
-    """Connects, reads until its session ends, and connects again; seen: the ids
+    """Reads until its session ends, and connects again.  retried: errors after
+    which it goes on in the session, without prepared statements, as behind a
+    pooler; or, if it is to reconnect, after which it connects again.  seen: the ids
     in the order in which they came.  Whoever inherits has session(connection)."""
 
-    def __init__(self, conninfo, consumer=None, may_fail=()):
+    def __init__(self, conninfo, consumer=None, retried=(), reconnects=False):
         self.conninfo, self.consumer = conninfo, consumer
-        self.may_fail = (psycopg.OperationalError, *may_fail)
+        self.retried, self.reconnects = tuple(retried), reconnects
         self.seen, self.failures, self.sessions = [], [], 0
         self.stopping, self.errors = threading.Event(), []
         self.threads = [threading.Thread(target=self.work)]
@@ -162,14 +165,23 @@ class Reader(Ended):
     def work(self):
         while not self.stopping.is_set() and not self.errors:
             try:
-                with psycopg.connect(self.conninfo, autocommit=True) as c:
-                    self.sessions += 1
-                    self.session(c)
-            except self.may_fail as e:
-                self.failures.append(e)
+                self.connect()
+            except psycopg.OperationalError:
                 self.stopping.wait(IDLE)
             except Exception as e:  # told by stop(), which the test calls
                 self.errors.append(e)
+
+    def connect(self):
+        with psycopg.connect(self.conninfo, autocommit=True,
+                             prepare_threshold=5 if self.reconnects else None) as c:
+            self.sessions += 1
+            while not self.stopping.is_set():
+                try:
+                    self.session(c)
+                except self.retried as e:
+                    self.failures.append(e)
+                    if self.reconnects:
+                        return
 
     def wait(self, last):
         """Until it has come so far."""

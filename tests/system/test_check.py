@@ -1,9 +1,12 @@
 """The administrator's command: migrate and check."""
+from types import SimpleNamespace
+
 import process
 import pytest
 
 import receiver as rx
 from process import run
+from test_faults_database import Pgbouncer
 
 SOURCE = {"shop": "token = unused-0123456789"}
 
@@ -94,17 +97,26 @@ def test_check_right_password(database, postgres, smshook):
     assert done.returncode == 0, done.text
 
 
-def test_check_old_schema(new_database, smshook):
-    """A schema of another version is told, whichever way it differs."""
+@pytest.mark.parametrize("comment, words", [
+    ("... Schema version 1.", ["version 1", "smshook migrate"]),
+    ("... Schema version 999.", ["999", "newer"]), ("of another", ["smshook migrate"])])
+def test_check_schema_of_another_version(comment, words, new_database, smshook):
     database = new_database()
-    row = database.rows("""select oid::regprocedure::text as name,
-        obj_description(oid) as comment from pg_proc where proname = 'ingest'""")[0]
-    database.connection.execute("comment on function {} is '{}'".format(
-        row["name"], row["comment"].replace("schema version 1", "schema version 999")
-        .replace("'", "''")))
+    database.connection.execute(f"comment on schema sms is '{comment}'")
     done = smshook("check", database.writer)
     assert done.returncode == 1
-    assert "999" in done.text
+    for word in words:
+        assert word in done.text
+
+
+def test_check_tells_of_a_pooler(database, smshook, top):
+    """It passes on a notification of the session's own, and no other."""
+    pool = Pgbouncer(SimpleNamespace(folder=process.new_folder(top, "p"),
+                                     cluster=database.postgres))
+    done = smshook("check", pool.conninfo(database.name))
+    assert done.returncode == 0
+    assert "warn  a notification does not come back" in done.text
+    pool.stop()
 
 
 def test_check_unknown_time_zone(database, smshook):
@@ -114,6 +126,74 @@ def test_check_unknown_time_zone(database, smshook):
     assert done.returncode in (1, 78)
     assert "Europe" in done.text
 
+
+# ------------------------------------------------------------------------ -d
+
+@pytest.fixture
+def bare(programs):
+    """bare(argument...): without a configuration anywhere."""
+    def call(*arguments):
+        done = run([programs / "smshook", *arguments], env={
+            "PATH": "/usr/bin:/bin", "SMSHOOK_CONFIG": "/nowhere/smshook.conf"})
+        done.text = (done.stdout + done.stderr).decode()
+        return done
+    return call
+
+
+def test_database_without_a_configuration(bare, postgres):
+    conninfo = postgres.conninfo(postgres.create())
+    for command in (["migrate"], ["purge", "--older-than", "90d"], ["rejected", "list"]):
+        assert bare("-d", conninfo, *command).returncode == 0
+        assert bare(*command).returncode == 78, "without -d it needs one"
+    for command in (["check"], ["spool", "list"], ["rejected", "retry"]):
+        assert bare("-d", conninfo, *command).returncode == 78
+
+
+def test_database_in_place_of_the_configurations(postgres, programs, top, database):
+    config = rx.write_config(top, rx.config_text("host=/nowhere", SOURCE))
+    done = run([programs / "smshook", "-c", config, "-d", database.writer, "check"])
+    assert done.returncode == 0, done.stdout
+
+
+def test_database_that_is_none(bare):
+    for conninfo in ("host=/nowhere dbname=x", "nonsense", "password='x-secret bad"):
+        done = bare("-d", conninfo, "migrate")
+        assert done.returncode in (1, 78)
+        assert "-d" in done.text and "x-secret" not in done.text
+
+
+@pytest.mark.parametrize("command", ["migrate", "check", "spool", "tail", "rejected", "purge"])
+def test_help_of_a_command(command, bare):
+    done = bare(command, "--help")
+    assert done.returncode == 0
+    assert done.text.startswith("Usage: smshook") and f" {command}" in done.text
+
+
+@pytest.mark.long
+def test_migrate_does_not_wait_long_for_a_lock(new_database, bare):
+    """It names who holds it, and the receiver can go on."""
+    database = new_database()
+    conninfo = database.postgres.conninfo(database.name, more="application_name=migrate")
+    for row in database.rows("select version from sms.schema_version where version > 3"):
+        database.connection.execute("delete from sms.schema_version where version = %s",
+                                    [row["version"]])
+    database.connection.execute("""create function wait() returns event_trigger language plpgsql
+        as $$ begin if current_setting('application_name') = 'migrate' then
+        lock table sms.event in access exclusive mode; end if; end $$""")
+    database.connection.execute(
+        "create event trigger wait on ddl_command_start execute function wait()")
+    with database.postgres.connect(database.name, application_name="report") as holder:
+        with holder.transaction():
+            holder.execute("select count(*) from sms.event")
+            pid = holder.info.backend_pid
+            done = bare("-d", conninfo, "migrate")
+    assert done.returncode == 1
+    for word in ("55P03", f"session {pid}", "report", "sms.event", "pg_terminate_backend",
+                 "migrate again"):
+        assert word in done.text, done.text
+
+
+# --------------------------------------------------------------------- usage
 
 @pytest.mark.parametrize("arguments, status", [
     ([], 64), (["frobnicate"], 64), (["check", "migrate"], 64), (["-x", "check"], 64),
@@ -127,5 +207,5 @@ def test_usage(arguments, status, programs):
 
 def test_help_names_every_command(programs):
     out = run([programs / "smshook", "--help"]).stdout.decode()
-    for word in ("migrate", "check", "max_body", "conninfo"):
+    for word in ("migrate", "check", "tail", "rejected retry", "purge", "max_body", "conninfo"):
         assert word in out

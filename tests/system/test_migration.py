@@ -1,12 +1,13 @@
 """A further migration of a long log, while the receiver writes and readers read."""
 import psycopg
+import pytest
 
 import bulk
 import ledger as lg
 from harness import pause
 from process import run, tool, wait_for, write
-from readers import (ById, Claiming, Crew, Listening, Polling, effects, shop,  # noqa: F401
-                     stored, wait_seen)
+from readers import (ById, Claiming, Listening, Polling, effects, shop, stored,  # noqa: F401
+                     wait_seen)
 
 # As a later release may have it; `smshook migrate` begins in the same way.
 MIGRATION = """
@@ -40,24 +41,26 @@ def apply(shop):
     raise AssertionError("the migration never got its lock")
 
 
+@pytest.mark.long
 def test_migration_under_load(shop):
-    """Nothing is lost and nobody gets another answer than 200.  A reader may
-    have to begin its session again, and misses nothing."""
+    """Nothing is lost and nobody gets another answer than 200.  A reader's call
+    that is under way may fail, once, and the next one does well."""
     with shop.connect() as c:
         bulk.fill(c)
         before = c.execute("select max(id) from sms.event").fetchone()[0]
-        for consumer in ("poll", "claim", "crew", "hands"):
+        for consumer in ("poll", "prepared", "claim"):
             c.execute("select sms.seek(%s, %s)", [consumer, before])
     r = shop.start()
-    of_old_plans = psycopg.errors.FeatureNotSupported
-    crews = [Crew(shop, "poll", ["crew"] * 2, kill_every=0),
-             Crew(shop, "claim", ["hands"] * 2, kill_every=0, lease="30 s", max_attempts=10)]
+    amid = [psycopg.errors.DatatypeMismatch]
+    # of a statement that was prepared before: "cached plan must not change result type"
+    before_it = [*amid, psycopg.errors.FeatureNotSupported]
 
     def wait_more(n=50):
         wanted = sum(shop.ledger.results().values()) + n
         wait_for("more events", lambda: sum(shop.ledger.results().values()) >= wanted)
-    with (Polling(shop.reader, "poll", [of_old_plans]) as polling,
-          Claiming(shop.reader, "claim", [of_old_plans]) as claiming,
+    with (Polling(shop.reader, "poll", amid) as a, Polling(shop.reader, "poll", amid) as b,
+          Claiming(shop.reader, "claim", amid) as d, Claiming(shop.reader, "claim", amid) as e,
+          Polling(shop.reader, "prepared", before_it, reconnects=True) as f,
           ById(shop.reader) as by_id, Listening(shop.reader) as listening):
         by_id.wait(before)
         listening.wait(before)
@@ -67,19 +70,17 @@ def test_migration_under_load(shop):
             wait_more()
         shop.wait_drained()
         shop.send(lg.Fcgi(r.address()))
-        wait_seen(shop, crews, [polling, claiming])
+        wait_seen(shop, readers=[a, b, d, e, f])
         events = stored(shop)
         by_id.wait(events[-1])
         listening.wait(events[-1])
-    for reader in (polling, claiming, by_id, listening):
-        assert all(isinstance(e, of_old_plans) and "cached plan" in str(e)
-                   for e in reader.failures), reader.failures
-    for crew in crews:
-        crew.stop()
+    for reader, most in ((a, 1), (b, 1), (d, 1), (e, 1), (f, 2), (by_id, 0), (listening, 0)):
+        assert len(reader.failures) <= most, reader.failures
+        assert reader.sessions == 1 or reader.reconnects
     assert by_id.seen == listening.seen == events
     new = [i for i in events if i > before]
-    assert effects(shop, "poll") == effects(shop, "crew") == new
-    assert sorted(effects(shop, "claim")) == sorted(effects(shop, "hands")) == new
+    assert effects(shop, "poll") == effects(shop, "prepared") == new
+    assert sorted(effects(shop, "claim")) == new
     assert shop.execute("select distinct priority from sms.event") == [(7,)]
     shop.execute("delete from sms.event where source = 'bulk'")  # not in the ledger
     shop.check_all_kept()

@@ -56,9 +56,8 @@ def test_purge_ages(age, left, purge, database):
             """insert into sms.event (id, received_at, source, kind, ingest_id) values
             (nextval('sms.event_id'), now() - %s::interval, 'x', 'x', gen_random_uuid())""",
             [ago])
-    fourteen = 3 if age in ("2w", "15d", "14d") else left
     purge(age)
-    assert len(database.events()) == fourteen
+    assert len(database.events()) == left
 
 
 def test_purge_takes_rejected_bodies(purge, database):
@@ -101,34 +100,33 @@ def test_purge_names_leases_and_dead_letters(purge, database):
 
 
 def test_purge_tells_how_far_it_is(programs, owner, database):
-    """A lock makes it wait, so that there is something to tell."""
+    """A trigger makes it slow, so that there is something to tell."""
     fill(database, 30000, 10)
-    database.connection.execute("""create function pg_temp_slow() returns trigger language plpgsql
+    database.connection.execute("""create function slow() returns trigger language plpgsql
         as $$ begin perform pg_sleep(0.4); return null; end $$""")
     database.connection.execute("""create trigger slow after delete on sms.event
-        for each statement execute function pg_temp_slow()""")
+        for each statement execute function slow()""")
     try:
         done = run([programs / "smshook", "-d", owner, "purge", "--older-than", "1d"])
     finally:
         database.connection.execute("drop trigger slow on sms.event")
-        database.connection.execute("drop function pg_temp_slow")
+        database.connection.execute("drop function slow")
     assert done.returncode == 0 and b"30000 events deleted" in done.stdout
     shown = re.findall(r"^(\d+) events deleted, (\d+) % of the time gone through$",
                        done.stderr.decode(), re.M)
     assert 1 <= len(shown) <= 5
-    assert all(0 < int(n) < 30000 and 0 <= int(percent) <= 100 for n, percent in shown)
+    assert all(0 < int(n) <= 30000 and 0 <= int(percent) <= 100 for n, percent in shown)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_purge_stops_between_batches(number, programs, owner, database, top):
     """What was deleted is committed, and a batch is whole."""
     fill(database, 20000, 10)
-    p = None
-    with database.postgres.connect(database.name, autocommit=False) if False else \
-            database.postgres.connect(database.name) as holder:
+    with database.postgres.connect(database.name) as holder:
         with holder.transaction():
-            holder.execute("""select from sms.event order by received_at
-                offset 7000 limit 1 for update""")
+            holder.execute("""select from sms.event where id = (
+                select id from sms.event order by received_at offset 7000 limit 1)
+                for update""")
             p = Process([programs / "smshook", "-d", owner, "purge", "--older-than", "1d"],
                         new_folder(top, "purge") / "log")
             wait_for("the second batch", lambda: database.value(

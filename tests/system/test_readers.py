@@ -61,6 +61,7 @@ def clear_spool(site):
         (site.spool.folder / "tmp" / name).unlink()
 
 
+@pytest.mark.long
 def test_nothing_is_missed(site, listener):
     """A poller by id, one by sms.poll, a listener and a claimer: each sees all
     that was acknowledged; who trusts the notifications does not."""
@@ -121,3 +122,33 @@ def test_a_sleeping_listener_does_not_stop_ingestion(shop):
     wait_for("an empty queue", is_empty)
     assert queue_usage(shop.start()) == 0
     shop.check_all_kept()
+
+
+FILLING = """select count(pg_notify('other', %s || i || repeat('x', 7900)))
+	from generate_series(1, 16000) i"""
+
+
+@pytest.mark.skipif("SMSHOOK_NOTIFY_FULL" not in os.environ,
+                    reason="SMSHOOK_NOTIFY_FULL=1 fills the queue with 8 GB")
+def test_a_full_queue_does_not_stop_ingestion(bench):
+    """Nobody is notified, and all is stored; until the sleeper is awake."""
+    r = bench.start()
+    stranger = bench.cluster.conninfo(bench.name, "stranger")
+    with psycopg.connect(stranger) as sleeper, bench.connect() as c:
+        sleeper.execute("listen sms_event")
+        sleeper.commit()
+        sleeper.execute("select 1")
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            for n in range(100):
+                c.execute(FILLING, [f"{n}-"])
+        with bench.load(4, lambda: lg.Fcgi(r.address())):
+            wait_for("many events", lambda: bench.ledger.results().get("stored", 0) > 200)
+        assert set(bench.ledger.results()) == {"stored"}
+        assert "nobody is notified" in r.log()
+        sleeper.rollback()
+    with Trusting(bench.cluster.conninfo(bench.name, "stranger")) as listener:
+        def is_notified():
+            bench.send(lg.Fcgi(r.address()))
+            return listener.seen
+        wait_for("a notification", is_notified, 60)
+    bench.check_all_kept()

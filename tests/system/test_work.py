@@ -4,6 +4,7 @@ import os
 import time
 
 import psycopg
+import pytest
 
 import ledger as lg
 from process import wait_for
@@ -45,11 +46,12 @@ def check_dead_letters(bench):
     return dead
 
 
+@pytest.mark.long
 def test_claimed_work(shop):
     r = shop.start()
     shop.execute("insert into app.broken values (%s, %s)", ALWAYS, AT_FIRST)
     crew = Crew(shop, "claim", ["work"] * CREW, lease=LEASE, max_attempts=ATTEMPTS,
-                work_time=0.005)
+                work_time=0.005, late=0.03, late_time=1)  # s: some outlast their lease
     with Terminator(shop), shop.load(2, lambda: lg.Fcgi(r.address()), pause=0.02):
         time.sleep(SECONDS)
     wait_seen(shop, [crew])  # nothing is stuck in a lease

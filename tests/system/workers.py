@@ -62,7 +62,7 @@ def claim(c, job, consumer):
         n, = c.execute("""insert into app.handling (consumer, event_id, attempt, leased_until,
             began_at) values (%s, %s, %s, %s, clock_timestamp()) returning n""",
                        [consumer, id_, attempt, leased_until]).fetchone()
-        doze(job["work_time"])
+        doze(job["work_time"] if random.random() > job.get("late", 0) else job["late_time"])
         fails, = c.execute("select app.fails(%s, %s)", [id_, attempt]).fetchone()
         with c.transaction() as work:
             c.execute("update app.handling set ended_at = clock_timestamp() where n = %s", [n])

@@ -254,8 +254,10 @@ create function sms.ingest(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- Plans are made once a session, when tables may be empty, and must stay good
--- when they are large: by index, always.
+-- when they are large: by index, always.  A plan that can do without none costs
+-- so much by that, on paper, that it would be compiled: hence jit.
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare

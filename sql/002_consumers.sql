@@ -119,6 +119,7 @@ comment on function sms.check_consumer(text, text) is
 create function sms.unseen(place bigint, kinds text[], max int) returns setof sms.event
 language plpgsql stable rows 100
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 begin
 	if kinds is null then
@@ -318,6 +319,7 @@ create function sms.claim(
 language plpgsql volatile security definer rows 10
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare

@@ -33,6 +33,7 @@ create function sms.take_reply(
 language plpgsql volatile security definer rows 1
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare

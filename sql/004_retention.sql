@@ -41,6 +41,7 @@ create function sms.purge_step(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 declare
 	first timestamptz := coalesce(place, '-infinity');
@@ -115,6 +116,7 @@ create function sms.redact(older_than interval) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 declare
 	cutoff timestamptz := sms.check_age('sms.redact', older_than);
@@ -150,6 +152,7 @@ create function sms.forget(phone text, out forgotten bigint, out waiting bigint)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare

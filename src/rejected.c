@@ -240,10 +240,12 @@ move(struct retry *r, const char *id, struct event *ev)
 	}
 	if (!e)
 		return false;
-	say_left(r, id, db_reason(a->db));
-	if (e != ERR_DB_DATA)
-		admin_bad(a, "the database fails: %s", db_reason(a->db));
-	return e == ERR_DB_DATA && admin_run(a, "rollback", "rollback");
+	if (e == ERR_DB_DATA) {
+		say_left(r, id, db_reason(a->db));
+		return admin_run(a, "rollback", "rollback");
+	}
+	admin_bad(a, "the database fails: %s", db_reason(a->db));
+	return false;
 }
 
 /* False when there is no use in going on. */

@@ -96,6 +96,25 @@ controls() {
 	control 'the pause when descriptors run out' cgi/fcgi.c \
 		's/atomic_store(&f->wants_accept, true);/arm(f, EPOLL_CTL_MOD, f->listen_fd);/' \
 		'fault_24'
+	# readers
+	control 'the lock of a consumer' sql/002_consumers.sql \
+		's/ for update skip locked;/;/' \
+		'test_each_effect_is_there_once'
+	control 'a lease' sql/002_consumers.sql \
+		's/l.due_at <= claimed_at$/true/' \
+		'test_claimed_work'
+	control 'the attempts in a lease' sql/002_consumers.sql \
+		's/and (attempt is null or l.attempts = attempt)//' \
+		'test_a_late_worker'
+	control 'a look at who is still to see an event' sql/004_retention.sql \
+		's/select duplicate_of is null and exists/select false and exists/' \
+		'test_purge_command'
+	control 'the key of replies' sql/003_replies.sql \
+		's/event_id bigint primary key,/event_id bigint,/' \
+		'test_a_reply_is_taken_once'
+	control 'events without notifications' src/store.c \
+		's/} else if (e == ERR_DB_DATA && s->conf->notify) {/} else if (false) {/' \
+		'test_notification_that_cannot_be_sent or full_queue'
 }
 
 # --------------------------------------------------------------- the machine

@@ -86,6 +86,15 @@ def test_purge_names_who_holds_events_back(purge, database):
     assert "15 events deleted" in out and "warn" not in out
 
 
+def test_purge_passes_over_what_is_held(purge, database):
+    """More than a batch, and goes on behind it."""
+    fill(database, 6000, 9, "held")
+    fill(database, 3000, 3)
+    database.rows("select id from sms.poll('shop', 1, array['held'])")
+    assert "ok    3000 events deleted" in purge("1d")
+    assert {e["kind"] for e in database.events()} == {"held"}
+
+
 def test_purge_names_leases_and_dead_letters(purge, database):
     fill(database, 4, 3)
     ids = [r["id"] for r in database.rows(

@@ -14,7 +14,7 @@ from proxy import Proxy
 from readers import (ById, Claiming, Listening, Polling, Trusting, effects, end_sessions,
                      prepare, shop, stored, wait_seen)  # noqa: F401
 
-SECONDS = float(os.environ.get("SMSHOOK_READ_SECONDS", "8"))
+SECONDS = float(os.environ.get("SMSHOOK_READ_SECONDS", "6"))
 USAGE = "select pg_notification_queue_usage()"
 
 

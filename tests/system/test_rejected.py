@@ -43,12 +43,13 @@ def site(start, database, top):
 @pytest.fixture
 def rejected(programs, top, database, site):
     """rejected(argument...): as the owner; its output as lines."""
-    def call(*arguments, user="postgres", sources=None, env=None, code=0):
+    def call(*arguments, user="postgres", sources=None, env=None, code=0,
+             may_pass=False):
         config = rx.write_config(top, site.text(
             database.postgres.conninfo(database.name, user), sources))
         done = run([programs / "smshook", "-c", config, "rejected", *arguments], env=env)
         rx.check_log((done.stdout + done.stderr).decode(errors="replace"), config.read_text())
-        assert done.returncode == code, done
+        assert done.returncode in (code, 0 if may_pass else code), done
         return done.stdout
     return call
 
@@ -159,8 +160,7 @@ def test_rejected_retry_is_the_event_that_it_was(rejected, site, database):
     for name in set(was) - {"id"}:
         assert now[0][name] == was[name], name
     assert now[0]["device_id"] == "d1"
-    assert str(now[0]["occurred_at"].astimezone(tz=None)) and database.value(
-        "select occurred_at = '2026-07-01T10:00:00Z' from sms.event")
+    assert database.value("select occurred_at = '2026-07-01T10:00:00Z' from sms.event")
     assert [r["http_status"] for r in database.rejected()] == [422]
 
 
@@ -201,7 +201,7 @@ def test_rejected_retry_of_what_postgresql_refuses(rejected, site, database):
     break_rule(database, sms("good"))
     out = rejected("retry").decode()
     assert "1 are events now, 2 stay" in out and out.count("23514") == 2
-    assert "'no'" not in out and '"no"' not in out.replace('"no" ', "")
+    assert "'no'" not in out
     assert [e["body"] for e in database.events()] == ["yes", "good"]
     database.connection.execute("alter table sms.event drop constraint no")
     assert "2 are events now, 0 stay" in rejected("retry").decode()
@@ -262,10 +262,7 @@ def test_rejected_retry_two_at_once_and_killed(rejected, site, database):
     killer.start()
     try:
         for _ in range(5):
-            try:
-                rejected("retry")
-            except AssertionError as e:
-                assert "returncode=1" in str(e)
+            rejected("retry", code=1, may_pass=True)
     finally:
         stop.set()
         killer.join()

@@ -115,10 +115,13 @@ comment on function sms.check_consumer(text, text) is
 	'Internal. Refuses a name that is no consumer''s.';
 
 -- sms.unseen: one way for all who read.  Plans are made once a session, when the
--- table may be empty, and must stay good when it is large: by index, always.
+-- table may be empty, and must stay good when it is large: by the index that has
+-- them in order, always.
 create function sms.unseen(place bigint, kinds text[], max int) returns setof sms.event
 language plpgsql stable rows 100
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 set plan_cache_mode = force_generic_plan as $$
 begin
@@ -267,7 +270,9 @@ begin
 		perform sms.refuse(format('sms.seek: %s is not between 0 and the newest id, %s',
 			id, newest), '0 is before the oldest event; null is after the newest.');
 	end if;
-	perform pg_advisory_xact_lock(sms.consumer_key(consumer));
+	if not exists (select from sms.consumer c where c.name = seek.consumer) then
+		perform pg_advisory_xact_lock(sms.consumer_key(consumer));
+	end if;
 	insert into sms.consumer as c (name, last_id, moved_at)
 		values (seek.consumer, coalesce(seek.id, newest), clock_timestamp())
 		on conflict (name) do update
@@ -319,6 +324,7 @@ create function sms.claim(
 language plpgsql volatile security definer rows 10
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column

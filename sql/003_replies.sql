@@ -52,14 +52,15 @@ begin
 			'Give the first word of the reply, such as ''VERIFY'', or null for any text.');
 	end if;
 	for candidate in
-		-- by the number alone, whatever the planner thinks of the times
+		-- by the number alone, whatever the planner thinks of the rest
 		with his as materialized (
-			select e.id, e.received_at, e.keyword from sms.event e
+			select e.id, e.received_at, e.keyword, e.duplicate_of from sms.event e
 			where left(e.phone, 250) = left(number, 250) and e.phone = number
-				and e.kind = 'incoming_sms' and e.duplicate_of is null
+				and e.kind = 'incoming_sms'
 		)
 		select h.id from his h
-		where h.received_at >= since and h.received_at < since + within
+		where h.duplicate_of is null
+			and h.received_at >= since and h.received_at < since + within
 			and (word is null or h.keyword = word)
 			and not exists (select from sms.reply_taken t where t.event_id = h.id)
 		order by h.id

@@ -51,7 +51,7 @@ begin
 	from (
 		select e.received_at from sms.event e
 		where e.received_at > first and e.received_at < cutoff
-		order by e.received_at limit batch
+		order by e.received_at limit greatest(batch, 1)
 	) b;
 	with gone as (
 		delete from sms.event e
@@ -68,9 +68,9 @@ begin
 	select count(*) into deleted from gone;
 	delete from sms.rejected r where r.ctid = any (array(
 		select o.ctid from sms.rejected o where o.received_at < cutoff
-		order by o.received_at limit batch));
+		order by o.received_at limit greatest(batch, 1)));
 	get diagnostics n_rejected = row_count;
-	if place is null and n_rejected = batch then
+	if place is null and n_rejected = greatest(batch, 1) then
 		place := first;
 	end if;
 end
@@ -80,7 +80,8 @@ comment on function sms.purge_step(timestamptz, timestamptz, int) is
 	'and after place (null: from the oldest). Returns where to go on, null at the end.';
 
 create function sms.purge(older_than interval) returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
 	cutoff timestamptz := sms.check_age('sms.purge', older_than);
 	place timestamptz;
@@ -131,13 +132,12 @@ begin
 				or e.body is not null or e.keyword is not null
 				or e.media_url is not null)
 			and not sms.is_unseen(e.id, e.kind, e.duplicate_of)
-		returning e.id, e.source, e.message_id
-	), messages as (
-		update sms.message m set phone = null from emptied e
-		where m.message_id = e.message_id and m.source = e.source
-			and m.event_id = e.id and m.phone is not null
+		returning e.id
 	)
 	select count(*) into n from emptied;
+	update sms.message m set phone = null
+		where m.received_at < cutoff and m.phone is not null
+			and not sms.is_unseen(m.event_id, 'delivery_status', null);
 	update sms.rejected r set body = null
 		where r.received_at < cutoff and r.body is not null;
 	return n;
@@ -181,7 +181,8 @@ begin
 	delete from sms.recent_body r where r.first_id = any (ids);
 	-- A rejected body was not decoded: its digits may be apart.
 	update sms.rejected r set body = null
-		where position(convert_to(number, 'UTF8') in r.body) > 0
+		where char_length(number) >= 6
+			and position(convert_to(number, 'UTF8') in r.body) > 0
 			or char_length(digits) >= 6 and digits !~ '[^0-9]'
 			and position(digits in translate(encode(r.body, 'escape'), ' .-()', '')) > 0;
 	if waiting > 0 then

@@ -116,7 +116,9 @@ comment on function sms.check_consumer(text, text) is
 
 -- sms.unseen: one way for all who read.  Plans are made once a session, when the
 -- table may be empty, and must stay good when it is large: by the index that has
--- them in order, always.
+-- them in order, always.  A migration that adds a column to sms.event has to end
+-- with `alter function ... rows ...` for all that return its rows: sessions that
+-- have used them would go on with plans for the old columns, and fail.
 create function sms.unseen(place bigint, kinds text[], max int) returns setof sms.event
 language plpgsql stable rows 100
 set search_path = pg_catalog, pg_temp
@@ -541,5 +543,8 @@ comment on view sms.consumer_lag is
 	'500 the difference of ids, which is no smaller. oldest_at: when the first of '
 	'them was received; waiting: for how long. leased: claimed and not done; '
 	'next_due_at: when the first of these can be claimed again.';
+
+-- That there are few is known from now on: sms.consumer_lag is planned for them.
+analyze sms.consumer;
 
 revoke all on all functions in schema sms from public;

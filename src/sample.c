@@ -2,118 +2,91 @@
 
 #include "clock.h"
 #include "log.h"
-#include "poster.h"
+#include "screen.h"
 #include "story.h"
 
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <getopt.h>
+#include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
-enum { BATCH = 100, BATCHES_PER_S = 10, SLEEP_MS = 200, CATCH_UP_MS = 10 };
-
-static const double MAX_RATE = 1e6;
-
-struct options {
-	uint64_t count; /* 0: until stopped */
-	double rate;    /* a second; 0: as fast as it goes */
-	uint64_t seed;
-	bool has_seed;
-	const char *url; /* NULL: to stdout */
-};
+enum { CATCH_UP_MS = 10, SHOW_MS = 1000, N_STATUSES = 1000, MIN_TOKEN = 8, SHOWN = 200 };
 
 /* --------------------------------------------------------------- options */
 
-/* Digits alone, of a number up to max. */
-static bool
-whole_number(const char *s, uint64_t max, uint64_t *out_r)
-{
-	size_t len = strlen(s);
-	char *end;
-	if (len == 0 || len > 18 || strspn(s, "0123456789") != len)
-		return false;
-	*out_r = strtoull(s, &end, 10);
-	return *out_r <= max;
-}
-
-static bool
-take_count(struct options *o, const char *value)
-{
-	return whole_number(value, UINT64_MAX, &o->count) ||
-	       admin_misuse("--count: not a whole number: %s", value);
-}
-
-/* Digits and at most one point among them. */
-static bool
-take_rate(struct options *o, const char *value)
-{
-	char *end;
-	size_t len = strlen(value);
-	bool is_decimal = len > 0 && strspn(value, "0123456789.") == len;
-	o->rate = is_decimal ? strtod(value, &end) : 0;
-	return (is_decimal && *end == '\0' && o->rate > 0 && o->rate <= MAX_RATE) ||
-	       admin_misuse("--rate: not a number above 0 and up to %.0f, such as 5 or "
-			    "0.5: %s",
-		   MAX_RATE, value);
-}
-
-static bool
-take_seed(struct options *o, const char *value)
-{
-	o->has_seed = whole_number(value, UINT32_MAX, &o->seed);
-	return o->has_seed || admin_misuse("--seed: not a whole number up to %ju: %s",
-				  (uintmax_t)UINT32_MAX, value);
-}
-
-/* The address may have a token in it: it is not repeated. */
-static bool
-take_url(struct options *o, const char *value)
-{
-	const char *fault = poster_fault(value);
-	o->url = value;
-	return !fault || admin_misuse("--post: not an address of a webhook: %s", fault);
-}
-
-static const struct option_row {
-	const char *name;
-	bool (*take)(struct options *o, const char *value);
-} rows[] = {
-    {"--count", take_count},
-    {"--rate", take_rate},
-    {"--seed", take_seed},
-    {"--post", take_url},
+struct options {
+	double count;    /* 0: until stopped */
+	double rate;     /* a second; 0: as fast as it goes */
+	double seed;     /* -1: none */
+	const char *url; /* NULL: to stdout */
 };
 
-/* The row of an argument `--name` or `--name=value`. */
-static const struct option_row *
-find_row(const char *argument)
+/* Digits, and with a point among them if it need not be whole. */
+static bool
+take_number(const char *name, const char *s, bool is_whole, double least, double most,
+    double *out_r)
 {
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		size_t len = strlen(rows[i].name);
-		if (strncmp(argument, rows[i].name, len) == 0 &&
-		    (argument[len] == '\0' || argument[len] == '='))
-			return &rows[i];
-	}
-	return NULL;
+	char *end;
+	const char *characters = is_whole ? "0123456789" : "0123456789.";
+	*out_r = strtod(s, &end);
+	return (*s && !s[strspn(s, characters)] && !*end && *out_r >= least &&
+		   *out_r <= most) ||
+	       admin_misuse("--%s: not a %snumber from %g to %.0f: %s", name,
+		   is_whole ? "whole " : "", least, most, s);
+}
+
+/* It may have a token in it: it is not repeated. */
+static bool
+take_address(const char *s, const char **out_r)
+{
+	bool is_https = strncasecmp(s, "https://", 8) == 0;
+	bool is_http = is_https || strncasecmp(s, "http://", 7) == 0;
+	const char *host = is_http ? s + 7 + is_https : "";
+	*out_r = s;
+	return (*host && !strchr("/:?#", *host) && !strpbrk(host, " \t\r\n")) ||
+	       admin_misuse("--post: expected is http://HOST/... or https://HOST/..., "
+			    "without spaces");
 }
 
 static bool
 parse(char *const *arguments, struct options *o)
 {
-	*o = (struct options){.count = 10};
-	for (; *arguments; arguments++) {
-		const struct option_row *row = find_row(*arguments);
-		if (!row)
-			return admin_misuse("unknown argument: %.*s",
-			    (int)strcspn(*arguments, "=/?"), *arguments);
-		const char *value = strchr(*arguments, '=');
-		value = value ? value + 1 : *++arguments;
-		if (!value)
-			return admin_misuse("%s: a value is expected", row->name);
-		if (!row->take(o, value))
-			return false;
+	static const struct option names[] = {{"count", required_argument, NULL, 'c'},
+	    {"rate", required_argument, NULL, 'r'},
+	    {"seed", required_argument, NULL, 's'},
+	    {"post", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0}};
+	int argc = 0, option;
+	bool is_good = true;
+	*o = (struct options){.count = 10, .seed = -1};
+	while (arguments[argc])
+		argc++;
+	optind = 0; /* from the start: main() has used it */
+	opterr = 0; /* it would repeat an address */
+	while (is_good &&
+	       (option = getopt_long(argc + 1, arguments - 1, "+", names, NULL)) != -1) {
+		if (option == 'c')
+			is_good = take_number("count", optarg, true, 0, 1e15, &o->count);
+		else if (option == 'r')
+			is_good =
+			    take_number("rate", optarg, false, 0.001, 1e6, &o->rate);
+		else if (option == 's')
+			is_good =
+			    take_number("seed", optarg, true, 0, UINT32_MAX, &o->seed);
+		else if (option == 'p')
+			is_good = take_address(optarg, &o->url);
+		else
+			is_good =
+			    admin_misuse("unknown option, or one without its value");
 	}
-	return true;
+	if (is_good && optind <= argc)
+		is_good = admin_misuse("unknown argument");
+	return is_good;
 }
 
 bool
@@ -123,118 +96,233 @@ sample_takes(char *const *arguments)
 	return parse(arguments, &o);
 }
 
-/* ---------------------------------------------------------------- output */
+/* --------------------------------------------------------------- answers */
 
-/* When the next may leave, in milliseconds of clock_ms(). */
-struct pace {
-	double rate, at;
+#define CURL_FUNCTIONS(X)                                                                \
+	X(easy_init)                                                                     \
+	X(easy_setopt) X(easy_perform) X(easy_getinfo) X(easy_cleanup) X(easy_strerror)
+#define CURL_MEMBER(name) __typeof__(curl_##name) *name;
+
+struct poster {
+	CURL_FUNCTIONS(CURL_MEMBER)
+	CURL *handle;
+	const char *url;
+	char answer[1024]; /* its beginning */
+	size_t answer_len;
+	uint64_t n_posted, n_by_status[N_STATUSES]; /* status 0: not answered */
+	int64_t show_at;
 };
 
+static volatile sig_atomic_t stopped_by; /* a signal */
+
 static void
-wait_for_turn(struct pace *pace, size_t n)
+stop(int number)
 {
-	if (pace->rate == 0)
+	stopped_by = number;
+}
+
+/* libcurl calls it now and then, and gives up when it is not 0. */
+static int
+look(void *unused, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	(void)unused, (void)a, (void)b, (void)c, (void)d;
+	return stopped_by;
+}
+
+/* libcurl calls it with what comes. */
+static size_t
+take_answer(char *bytes, size_t size, size_t n, void *poster)
+{
+	struct poster *p = poster;
+	size_t room = sizeof p->answer - 1 - p->answer_len;
+	size_t len = size * n < room ? size * n : room;
+	memcpy(p->answer + p->answer_len, bytes, len);
+	p->answer_len += len;
+	return size * n;
+}
+
+/* The first line that is not empty.  Pages of errors show the address: dots for its
+ * last part, the token. */
+static void
+print_answer(struct poster *p, long status)
+{
+	p->answer[p->answer_len] = '\0';
+	char *line = p->answer + strspn(p->answer, "\r\n"), *hit = line;
+	const char *token = strrchr(p->url, '/') + 1;
+	size_t len = strcspn(token, "?#");
+	line[strcspn(line, "\r\n")] = '\0';
+	for (; len >= MIN_TOKEN && (hit = memmem(hit, strlen(hit), token, len));
+	     hit += len)
+		memset(hit, '.', len);
+	printf("%ld ", status);
+	screen_text((struct text){line, strnlen(line, SHOWN)});
+	putchar('\n');
+}
+
+static void
+show_progress(struct poster *p, const char *end)
+{
+	bool is_time = clock_ms() >= p->show_at || *end;
+	if (!is_time || !isatty(STDERR_FILENO) || isatty(STDOUT_FILENO))
 		return;
-	double now = (double)clock_ms();
-	while (now < pace->at && !poster_is_stopped()) {
-		double left = pace->at - now;
-		poll(NULL, 0, left > SLEEP_MS ? SLEEP_MS : (int)left + 1);
-		now = (double)clock_ms();
-	}
-	if (pace->at < now - CATCH_UP_MS)
-		pace->at = now - CATCH_UP_MS;
-	pace->at += (double)n * 1000 / pace->rate;
-}
-
-/* With a seed the story has its own times. */
-static int64_t
-now_us(const struct options *o)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return o->has_seed ? 0 : t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+	fprintf(stderr, "\r%" PRIu64 " posted, %" PRIu64 " answered 200%s", p->n_posted,
+	    p->n_by_status[200], end);
+	p->show_at = clock_ms() + SHOW_MS;
 }
 
 static void
-print_all(const struct options *o, struct story *story, struct pace *pace)
+print_counts(struct poster *p)
 {
-	for (uint64_t i = 0; (o->count == 0 || i < o->count) && !ferror(stdout); i++) {
-		wait_for_turn(pace, 1);
-		struct text body = story_next(story, now_us(o));
-		fwrite(body.ptr, 1, body.len, stdout);
-		putchar('\n');
-		if (o->rate > 0)
-			fflush(stdout);
+	show_progress(p, "\n");
+	printf("%" PRIu64 " posted", p->n_posted);
+	const char *sign = ":";
+	for (int i = 0; i < N_STATUSES; i++) {
+		if (p->n_by_status[i] == 0)
+			continue;
+		printf("%s %" PRIu64 " %s%.0d", sign, p->n_by_status[i],
+		    i > 0 ? "answered " : "not answered", i);
+		sign = ",";
 	}
+	putchar('\n');
 }
 
-/* As many at once as need no more than a tenth of a second, or one. */
-static uint64_t
-batch_size(const struct options *o, uint64_t n_left)
-{
-	uint64_t n = BATCH;
-	if (o->rate > 0 && o->rate < BATCH * BATCHES_PER_S)
-		n = o->rate < BATCHES_PER_S ? 1 : (uint64_t)(o->rate / BATCHES_PER_S);
-	return o->count > 0 && n_left < n ? n_left : n;
-}
+/* --------------------------------------------------------------- posting */
 
-static void
-post_all(struct admin *a, const struct options *o, struct story *story, struct pace *pace)
-{
-	struct poster *poster;
-	bool is_good = true;
-	if (poster_open(&poster, o->url)) {
-		log_error("sample: %s", err_sentence(ERR_MEMORY));
-		is_good = false;
-	}
-	for (uint64_t i = 0, n; is_good && (o->count == 0 || i < o->count); i += n) {
-		n = batch_size(o, o->count - i);
-		wait_for_turn(pace, n);
-		for (uint64_t j = 0; j < n; j++)
-			poster_add(poster, story_next(story, now_us(o)));
-		is_good = !poster_is_stopped() && poster_send(poster);
-	}
-	if (poster)
-		poster_report(poster);
-	fflush(stdout);
-	a->n_failed += !is_good || !poster_is_all_good(poster);
-	poster_close(&poster); /* a signal that was held back ends us here */
-}
-
-static uint32_t
-random_seed(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint32_t)t.tv_sec ^ (uint32_t)t.tv_nsec << 2 ^ (uint32_t)getpid() << 16;
-}
-
-/* Of a pipe that stdout is; that is no failure to tell of. */
+/* False after a line in the log. */
 static bool
-is_reader_gone(void)
+load_curl(struct poster *p)
 {
-	struct pollfd out = {STDOUT_FILENO, POLLOUT, 0};
-	return poll(&out, 1, 0) > 0 && (out.revents & POLLERR);
+	/* Debian's one with GnuTLS has a name of its own. */
+	void *library = dlopen("libcurl.so.4", RTLD_LAZY | RTLD_LOCAL);
+	if (!library)
+		library = dlopen("libcurl-gnutls.so.4", RTLD_LAZY | RTLD_LOCAL);
+	bool is_good = library;
+#define CURL_LOAD(name)                                                                  \
+	is_good = is_good &&                                                             \
+		  (p->name = (__typeof__(curl_##name) *)dlsym(library, "curl_" #name));
+	CURL_FUNCTIONS(CURL_LOAD)
+	const char *fault = is_good ? "out of memory" : dlerror();
+	p->handle = is_good ? p->easy_init() : NULL;
+	if (!p->handle)
+		log_error("sample: libcurl cannot be used: %s; install the package "
+			  "libcurl4, or curl, which brings it",
+		    fault);
+	return p->handle;
+}
+
+/* A proxy of the environment is used, but not for this machine: it could not reach
+ * us, and would be shown the token.  Without CURLOPT_NOSIGNAL libcurl keeps SIGPIPE
+ * away, as it may in a program of one thread. */
+static bool
+open_poster(struct poster *p, const char *url)
+{
+	static char type[] = "Content-Type: application/json";
+	static struct curl_slist headers = {type, NULL};
+	struct sigaction action = {.sa_handler = stop, .sa_flags = (int)SA_RESETHAND};
+	if (!load_curl(p))
+		return false;
+	p->url = url;
+	p->show_at = clock_ms() + SHOW_MS;
+	p->easy_setopt(p->handle, CURLOPT_URL, url);
+	p->easy_setopt(p->handle, CURLOPT_HTTPHEADER, &headers);
+	p->easy_setopt(p->handle, CURLOPT_WRITEFUNCTION, take_answer);
+	p->easy_setopt(p->handle, CURLOPT_WRITEDATA, p);
+	p->easy_setopt(p->handle, CURLOPT_XFERINFOFUNCTION, look);
+	p->easy_setopt(p->handle, CURLOPT_NOPROGRESS, 0L);
+	p->easy_setopt(p->handle, CURLOPT_CONNECTTIMEOUT, 10L);
+	p->easy_setopt(p->handle, CURLOPT_TIMEOUT, 30L);
+	if (!getenv("no_proxy") && !getenv("NO_PROXY"))
+		p->easy_setopt(p->handle, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	return true;
+}
+
+/* False when there was no answer. */
+static bool
+post(struct poster *p, const char *body)
+{
+	long status = 0;
+	p->answer_len = 0;
+	p->easy_setopt(p->handle, CURLOPT_POSTFIELDS, body);
+	CURLcode code = p->easy_perform(p->handle);
+	if (code == CURLE_OK)
+		p->easy_getinfo(p->handle, CURLINFO_RESPONSE_CODE, &status);
+	p->n_by_status[status % N_STATUSES]++;
+	p->n_posted++;
+	show_progress(p, "");
+	if (status > 0)
+		print_answer(p, status);
+	else if (!stopped_by)
+		log_error("sample: no answer: %s; see whether the address is right and "
+			  "the web server runs",
+		    p->easy_strerror(code));
+	return status > 0;
+}
+
+/* ---------------------------------------------------------------- output */
+
+/* *at: when the next may leave, in milliseconds of clock_ms(). */
+static void
+wait_for_turn(double rate, double *at)
+{
+	double now = (double)clock_ms();
+	if (*at > now)
+		poll(NULL, 0, (int)(*at - now) + 1);
+	*at = (*at > now - CATCH_UP_MS ? *at : now - CATCH_UP_MS) + 1000 / rate;
+}
+
+/* Microseconds since 1970. */
+static int64_t
+now_us(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+/* False when one was not answered, or not written.  With a seed the story has its
+ * own times. */
+static bool
+tell(const struct options *o, struct poster *p)
+{
+	struct story story;
+	double at = (double)clock_ms();
+	bool is_good = true, is_seeded = o->seed >= 0;
+	int64_t seed = is_seeded ? (int64_t)o->seed : now_us() ^ getpid() << 12;
+	story_open(&story, (uint32_t)seed);
+	for (double i = 0; is_good && (o->count == 0 || i < o->count); i++) {
+		if (o->rate > 0)
+			wait_for_turn(o->rate, &at);
+		if (stopped_by)
+			break;
+		const char *body = story_next(&story, is_seeded ? 0 : now_us());
+		is_good = p ? post(p, body) : puts(body) >= 0;
+		if ((p || o->rate > 0) && fflush(stdout))
+			is_good = false;
+	}
+	return is_good;
 }
 
 void
 sample(struct admin *a)
 {
 	struct options o;
-	struct story story;
-	struct pace pace = {.at = (double)clock_ms()};
-	if (!parse(a->arguments, &o))
-		return; /* sample_takes() has seen to it */
-	pace.rate = o.rate;
-	story_open(&story, o.has_seed ? (uint32_t)o.seed : random_seed());
-	if (o.url)
-		post_all(a, &o, &story, &pace);
-	else
-		print_all(&o, &story, &pace);
+	struct poster p = {0};
+	if (!parse(a->arguments, &o) || (o.url && !open_poster(&p, o.url))) {
+		a->n_failed++;
+		return;
+	}
+	a->n_failed += !tell(&o, o.url ? &p : NULL);
+	if (o.url) {
+		print_counts(&p);
+		p.easy_cleanup(p.handle);
+		a->n_failed += p.n_by_status[200] != p.n_posted;
+	}
 	if (fflush(stdout) || ferror(stdout)) {
-		if (!is_reader_gone())
-			log_error("sample: the output cannot be written; is the disk "
-				  "full?");
+		log_error("sample: the output cannot be written; is the disk full?");
 		a->n_failed++;
 	}
+	if (stopped_by)
+		raise(stopped_by); /* SA_RESETHAND: now it ends us */
 }

@@ -62,7 +62,7 @@ static const struct command {
 	"  --count N          so many, 10 by default; 0: until it is stopped\n"
 	"  --rate PER_SECOND  no more than so many a second, such as 5 or 0.5\n"
 	"  --seed N           the same webhooks each time\n"
-	"  --post URL         post them, by curl, and print the answers"},
+	"  --post URL         post them, by libcurl, and print the answers"},
 };
 
 static void

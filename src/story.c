@@ -1,19 +1,54 @@
 #include "story.h"
 
+#include "status.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
+#define N_OF(array) ((unsigned)(sizeof(array) / sizeof *(array)))
+
+enum {
+	UNKNOWN_STATUS = 4,
+	DELIVERED = 7,
+	N_FAILURES = 7,
+	N_PEOPLE = 12,
+	N_COMPANIES = 3
+};
+
+static const int64_t SECOND = 1000000;
 static const int64_t BEGIN = INT64_C(1768471200000000); /* 2026-01-15T10:00:00Z */
 
-/* Numbers that the countries keep for fiction; an x is any digit. */
-static const struct person {
+/* All texts stand as in JSON: with its escapes. */
+static const struct device {
+	const char *word;
+	int id;
+	const char *name;
+} devices[] = {{"device_k3f9", 10452, "Front desk"},
+    {"device_xyz", 10877, "Büro \\\"Nord\\\""}, {"device_7b2a", 11903, "Склад № 2"}};
+
+/* Failures first. */
+static const struct {
+	int id;
+	const char *message;
+} statuses[] = {{8, "Not sent"}, {9, "Not delivered"}, {10, "Refused by the operator"},
+    {11, "The number does not exist"}, {12, "Expired"}, {100, "The device is offline"},
+    {101, "No credit on the SIM"}, {1, "New"}, {3, "In the queue"},
+    {2, "Taken by the device"}, {6, "Sent"}, {DELIVERED, "Delivered"},
+    {UNKNOWN_STATUS, "Unknown"}};
+
+/* Numbers that the countries keep for fiction; an x is any digit.  Behind those who
+ * can be written to: senders with a name. */
+static const struct {
 	const char *number;
 	const char *texts[3];
-} people[STORY_PEOPLE] = {
+} people[N_PEOPLE + N_COMPANIES] = {
     {"+1 (202) 555-01xx", {"Hello, I need help with my order", "Thanks, that's great!",
-			      "Is it \"ready\"?\nI can come at 5 / 5:30 pm"}},
+			      "Is it \\\"ready\\\"?\\nI can come at 5 / 5:30 pm"}},
     {"+44 7700 900xxx", {"Running 10 min late, sorry 🙏", "Can we move it to Tuesday?",
-			    "Ta! See you at the caf\u00e9 \u2615\ufe0f"}},
+			    "Ta! See you at the café ☕️"}},
     {"+49 30 23125-xxx", {"Grüße aus Köln 👍", "Ist das Paket schon unterwegs?",
 			     "Größe 42, bitte. Über 3 Stück wären schön."}},
     {"+33 6 39 98 xx xx", {"Merci beaucoup, à demain\u00a0!", "Où est ma commande\u00a0?",
@@ -30,21 +65,14 @@ static const struct person {
     {"+44 7700 900 xxx",
 	{"予約を変更したいです", "ありがとうございます😊", "了解しました。"}},
     {"+1 202.555.01xx",
-	{"C:\\orders\\17\tdone", "👍🏽👩‍👩‍👧 see you",
+	{"C:\\\\orders\\\\17\\tdone", "👍🏽👩‍👩‍👧 see you",
 	    "I wrote to you twice last week about the two chairs and the table, and "
 	    "nobody has called me back. The table has a scratch, one chair is the wrong "
-	    "colour, and the van left before I could look. Please send somebody on "
-	    "Thursday or Friday after four, or tell me how to send it all back."}},
-};
-
-/* Senders with a name. */
-static const struct {
-	const char *name, *text;
-} companies[] = {
-    {"ParcelBox", "Your parcel 3391 arrives today between 14:00 and 16:00."},
-    {"Stadtwerke", "Ihre Rechnung ist da. Fragen? Antworten Sie nicht auf diese SMS."},
-    {"InfoSMS", "Your data volume is used up: 100 %"},
-};
+	    "colour, and the van left before I could look. Please send somebody!"}},
+    {"ParcelPost",
+	{"Your parcel comes today", "Parcel 3391 waits next door", "Delivered!"}},
+    {"Stadtwerke", {"Ihre Rechnung ist da", "Strom ab 9 Uhr aus", "Ihr Zählerstand?"}},
+    {"InfoSMS", {"Your data volume is used up: 100 %", "Welcome to Sweden!", "+ 5 GB"}}};
 
 static const char *const commands[] = {
     "STOP", "HELP", "YES", "NO", "Stop", "yes please", "HELP: order 4471"};
@@ -55,29 +83,96 @@ below(struct story *s, unsigned n)
 	return (unsigned)((uint64_t)nrand48(s->random) * n >> 31);
 }
 
-static bool
-one_in(struct story *s, unsigned n)
+/* ---------------------------------------------------------------- bodies */
+
+/* With " for each `.  Every other one, by chance, is written as PHP's json_encode()
+ * does by default: \u for all but ASCII, in UTF-16, and \/ for /. */
+static __attribute__((format(printf, 3, 4))) void
+write_body(struct story *s, char *out, const char *format, ...)
 {
-	return below(s, n) == 0;
+	char plain[STORY_BODY / 3]; /* no byte becomes more than three */
+	bool is_php = below(s, 2);
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(plain, sizeof plain, format, ap);
+	va_end(ap);
+	for (const char *p = plain; *p;) {
+		uint32_t c = (unsigned char)*p++;
+		if (c == '`')
+			c = '"';
+		if (is_php && c == '/')
+			*out++ = '\\';
+		if (!is_php || c < 0x80) {
+			*out++ = (char)c;
+			continue;
+		}
+		int more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+		for (c &= 0x3fU >> more; more > 0; more--)
+			c = c << 6 | ((unsigned char)*p++ & 0x3f);
+		if (c >= 0x10000) {
+			out += sprintf(out, "\\u%04" PRIx32, 0xd7c0 + (c >> 10));
+			c = 0xdc00 + (c & 0x3ff);
+		}
+		out += sprintf(out, "\\u%04" PRIx32, c);
+	}
+	*out = '\0';
+}
+
+/* A time that tells no zone is UTC.  The zones have no daylight saving time, so that
+ * their offset is always the same. */
+static const struct form {
+	int64_t unit;     /* microseconds, of a number since 1970; 0: no number */
+	int64_t zone;     /* seconds east of UTC */
+	int64_t fraction; /* shown when it is at least so many microseconds */
+	const char *before;
+	char separator;
+	const char *after;
+} forms[] = {
+    {0, 0, 1, "`", 'T', "Z`"},
+    {0, 7200, 1, "`", 'T', "+02:00`"},
+    {0, 0, 1000000, "`", ' ', "`"},
+    {0, 0, 0, "`", ' ', "`"},
+    {1000000, 0, 0, "", ' ', ""},
+    {1000, 0, 0, "", ' ', ""},
+    {0, 7200, 0, "{`date`:`", ' ', "`,`timezone_type`:1,`timezone`:`+02:00`}"},
+    {0, 19800, 0, "{`date`:`", ' ', "`,`timezone_type`:3,`timezone`:`Asia/Kolkata`}"},
+};
+
+/* By a form of the above, of which the article has but the first.  Returns buf. */
+static const char *
+datetime(char buf[128], const struct form *form, int64_t at)
+{
+	time_t seconds = (time_t)(at / SECOND + form->zone);
+	struct tm tm;
+	char date[16], hours[16], fraction[32] = "";
+	gmtime_r(&seconds, &tm);
+	strftime(date, sizeof date, "%Y-%m-%d", &tm);
+	strftime(hours, sizeof hours, "%H:%M:%S", &tm);
+	if (at % SECOND >= form->fraction)
+		snprintf(fraction, sizeof fraction, ".%06" PRId64, at % SECOND);
+	if (form->unit)
+		snprintf(buf, 128, "%" PRId64, at / form->unit);
+	else
+		snprintf(buf, 128, "%s%s%c%s%s%s", form->before, date, form->separator,
+		    hours, fraction, form->after);
+	return buf;
 }
 
 /* ---------------------------------------------------------------- people */
 
-/* A number as it stands in the table, or without punctuation, mostly, or so and
- * with 00 for the +. */
+/* As it stands in the table; else without punctuation, mostly, and with 00 for +. */
 static const char *
-phone(struct story *s, unsigned person)
+phone(struct story *s, unsigned person, bool is_plain)
 {
-	unsigned form = below(s, 6), digits = s->people[person];
+	unsigned style = is_plain ? 2 : below(s, 6), digits = s->digits / (person + 1);
 	char *out = s->phone;
 	for (const char *p = people[person].number; *p; p++) {
 		if (*p == 'x') {
 			*out++ = (char)('0' + digits % 10);
 			digits /= 10;
-		} else if (*p == '+' && form == 1) {
-			*out++ = '0';
-			*out++ = '0';
-		} else if (form == 0 || !strchr(" .-()", *p)) {
+		} else if (*p == '+' && style == 1) {
+			out = stpcpy(out, "00");
+		} else if (style == 0 || !strchr(" .-()", *p)) {
 			*out++ = *p;
 		}
 	}
@@ -85,119 +180,127 @@ phone(struct story *s, unsigned person)
 	return s->phone;
 }
 
+/* A text of this person; verify is room for one. */
 static const char *
-text(struct story *s, unsigned person)
+text(struct story *s, unsigned person, char verify[32])
 {
-	unsigned what = below(s, 8);
-	if (what < 2)
-		snprintf(s->text, sizeof s->text, "%s %06u%s",
-		    what == 0 ? "VERIFY" : "Verify", below(s, 1000000),
-		    one_in(s, 4) ? " 🔑" : "");
-	else if (what == 2)
-		snprintf(s->text, sizeof s->text, "%s",
-		    commands[below(s, sizeof commands / sizeof *commands)]);
-	else
-		snprintf(
-		    s->text, sizeof s->text, "%s", people[person].texts[below(s, 3)]);
-	return s->text;
+	unsigned what = below(s, 8), number = below(s, 1000000);
+	if (what > 2 || person >= N_PEOPLE)
+		return people[person].texts[number % 3];
+	if (what == 2)
+		return commands[number % N_OF(commands)];
+	snprintf(verify, 32, "%s %06u%s", what == 0 ? "VERIFY" : "Verify", number,
+	    number % 4 ? "" : " 🔑");
+	return verify;
 }
 
 /* ---------------------------------------------------------------- events */
 
-/* What every webhook has. */
-static struct payload_event
-event(struct story *s, enum payload_dialect dialect, int64_t id)
-{
-	struct payload_event ev = {.dialect = dialect, .id = id, .at = s->at};
-	ev.time = (enum payload_time)below(s, PAYLOAD_N_TIMES);
-	ev.is_php = one_in(s, 2);
-	ev.is_sparse = one_in(s, 5);
-	return ev;
-}
-
-/* Mostly an answer of whoever got a message last. */
+/* Mostly an answer of whoever got a message last; the five dialects by turns.  Of a
+ * number 0 %.0 prints nothing. */
 static void
-incoming(struct story *s, struct payload *out)
+incoming(struct story *s, char *out)
 {
-	static const enum payload_dialect dialects[] = {PAYLOAD_ARTICLE_INCOMING,
-	    PAYLOAD_TEXT, PAYLOAD_OLD_NUMBER, PAYLOAD_IMAGE, PAYLOAD_ARTICLE_INCOMING,
-	    PAYLOAD_OLD};
-	enum { N_DIALECTS = sizeof dialects / sizeof *dialects };
-	struct payload_event ev =
-	    event(s, dialects[s->n_incoming++ % N_DIALECTS], ++s->id);
-	unsigned person = one_in(s, 4) ? below(s, STORY_PEOPLE) : s->reached;
-	unsigned company = below(s, sizeof companies / sizeof *companies);
-	bool is_company = one_in(s, 10) && ev.dialect != PAYLOAD_OLD_NUMBER &&
-			  ev.dialect != PAYLOAD_IMAGE;
-
-	if (ev.dialect != PAYLOAD_ARTICLE_INCOMING) {
-		ev.delay = 1 + below(s, 4);
-		ev.at -= ev.delay * INT64_C(1000000);
-	}
-	ev.phone = is_company ? companies[company].name : phone(s, person);
-	ev.text = is_company ? companies[company].text : text(s, person);
-	ev.device = below(s, 3);
-	ev.channel = below(s, 2);
-	payload_write(out, &ev);
+	enum { ARTICLE, TYPED, NUMBER, IMAGE, OLD, N_DIALECTS };
+	static const char *const media[] = {"", ",`type`:`text`", "",
+	    ",`type`:`img`,`img_url`:`https://smsgateway24.example/img/", ""};
+	char date[128], sent[128], verify[32], from[128] = "";
+	unsigned dialect = s->n_incoming++ % N_DIALECTS;
+	bool is_old = dialect == NUMBER || dialect == OLD, is_sparse = !below(s, 5);
+	unsigned who = below(s, 40), person = s->reached;
+	if (who < 10)
+		person = who % 4 == 0 && dialect != NUMBER ? N_PEOPLE + who / 4 : who;
+	const char *number = phone(s, person, dialect == NUMBER);
+	const char *body = dialect == IMAGE ? "" : text(s, person, verify);
+	const struct device *device = &devices[below(s, N_OF(devices))];
+	const struct form *form = &forms[below(s, N_OF(forms))];
+	unsigned channel = below(s, 2), id = ++s->id;
+	int64_t at = s->at - (1 + (int64_t)below(s, 4)) * SECOND;
 	s->n_since_incoming = 0;
+	if (dialect == ARTICLE) {
+		write_body(s, out,
+		    "{`event`:`incoming_sms`,`phone`:`%s`,`message`:`%s`,`timestamp`:%s,"
+		    "`device_id`:`%s`}",
+		    number, body, datetime(date, forms, s->at), device->word);
+		return;
+	}
+	if (dialect != IMAGE || !is_sparse)
+		snprintf(from, sizeof from, ",`%s`:%u,`device_id`:%d,`device_name`:`%s`",
+		    is_old ? "sim" : "channel_id", channel, device->id, device->name);
+	const char *quote = dialect == NUMBER ? "" : "`";
+	const char *id_quote = is_sparse ? "`" : "";
+	write_body(s, out,
+	    "{`address`:%s%s%s,`date`:%s,`date_sent`:%s,`body`:`%s`,`internal_id`:%s%.0u,"
+	    "`sms_id`:%s%u%s%s%s%.0u%s}",
+	    quote, number + (dialect == NUMBER), quote, datetime(date, form, s->at),
+	    is_old && is_sparse ? "null" : datetime(sent, form, at), body,
+	    is_sparse ? "null" : "", is_sparse ? 0 : 1 + id % 9973, id_quote, id,
+	    id_quote, from, media[dialect], dialect == IMAGE ? id : 0,
+	    dialect == IMAGE ? ".jpg`" : "");
 }
 
-/* Every third fails, for each reason in turn, so that all are soon there. */
-static int
-last_status(unsigned round)
-{
-	static const int failures[] = {8, 9, 10, 11, 12, 100, 101};
-	unsigned n = sizeof failures / sizeof *failures;
-	return round % 3 == 2 ? failures[round / 3 % n] : 7;
-}
-
+/* By turns in the article's dialect, with channel_id, and with sim.  Every third
+ * that all three have had fails, for each reason in turn: all are soon there. */
 static void
 begin_message(struct story *s)
 {
-	/* 0 stands for how it ends, -1 for no more. */
-	static const int ways[][6] = {{1, 3, 2, 6, 0, -1}, {6, 0, -1}, {1, 2, 6, 0, -1},
-	    {1, 6, 0, -1}, {PAYLOAD_UNKNOWN_STATUS, 6, 0, -1}};
-	static const int article_ways[][6] = {{1, 6, 0, -1}, {6, 0, -1},
-	    {PAYLOAD_UNKNOWN_STATUS, 1, 6, 0, -1}, {1, 6, 0, -1}, {1, 0, -1}};
-	enum { N_WAYS = sizeof ways / sizeof *ways };
+	/* Digits of status_id; 7 is how it ends.  Those up to 2 are one word to the
+	 * article, which has words alone: it goes the shorter ways. */
+	static const char ways[][6] = {"67", "167", "467", "1267", "13267"};
 	struct story_message *m = &s->under_way[s->n_under_way++];
-	unsigned round = s->n_messages / 3;
-
-	*m = (struct story_message){
-	    .dialect = (enum payload_dialect)(s->n_messages % 3), .id = ++s->id};
-	bool is_article = m->dialect == PAYLOAD_ARTICLE_DELIVERY;
-	const int *way = is_article ? article_ways[round % N_WAYS] : ways[round % N_WAYS];
-	for (; way[m->n_steps] >= 0; m->n_steps++)
-		m->steps[m->n_steps] =
-		    way[m->n_steps] ? way[m->n_steps] : last_status(round);
-	m->is_late = m->n_steps > 2 && one_in(s, 5);
-	m->person = below(s, STORY_PEOPLE);
-	m->device = below(s, 3);
-	m->channel = below(s, 2);
-	s->n_messages++;
+	unsigned dialect = s->n_messages % 3, round = s->n_messages++ / 3;
+	const char *way = ways[below(s, dialect == 0 ? 3 : 5)];
+	size_t n = strlen(way);
+	*m = (struct story_message){.id = ++s->id, .dialect = dialect};
+	m->person = below(s, N_PEOPLE);
+	m->device = below(s, N_OF(devices));
+	m->last = round % 3 < 2 ? DELIVERED : statuses[round / 3 % N_FAILURES].id;
+	m->is_late = below(s, 7) == 0;
+	memcpy(m->steps, way, n);
+	m->steps[n - 2] = way[n - 2 + m->is_late];
+	m->steps[n - 1] = way[n - 1 - m->is_late];
 }
 
-/* A webhook that is late tells a time between those of the two before it. */
+/* The ids of the article are strings without an order: the bits, well stirred. */
 static void
-go_on(struct story *s, struct story_message *m, struct payload *out)
+delivery(struct story *s, char *out, const struct story_message *m, int status)
 {
-	struct payload_event ev = event(s, m->dialect, m->id);
-	unsigned step = m->next++;
-	bool is_last = m->next == m->n_steps;
-	if (m->is_late && is_last) {
-		step--;
-		ev.at = m->at[0] + (m->at[1] - m->at[0]) / 2;
-	} else if (m->is_late && m->next + 1 == m->n_steps) {
-		step++;
-	}
-	m->at[0] = m->at[1];
-	m->at[1] = ev.at;
-	ev.status = m->steps[step];
-	ev.phone = phone(s, m->person);
-	ev.device = m->device;
-	ev.channel = m->channel;
-	payload_write(out, &ev);
-	if (ev.status == 7)
+	char time[128];
+	const struct device *device = &devices[m->device];
+	const struct form *form = &forms[below(s, N_OF(forms))];
+	const char *number = phone(s, m->person, false);
+	bool is_sparse = !below(s, 5);
+	const char *quote = is_sparse ? "" : "`", *id_quote = is_sparse ? "`" : "";
+	unsigned i = 0;
+	while (statuses[i].id != status)
+		i++;
+	if (m->dialect == 0)
+		write_body(s, out,
+		    "{`event`:`delivery_status`,`message_id`:`%011" PRIx64 "`,"
+		    "`phone`:`%s`,`status`:`%s`,`timestamp`:%s,`device_id`:`%s`}",
+		    ((uint64_t)m->id * UINT64_C(0x9e3779b97f4a7c15)) >> 20, number,
+		    status == UNKNOWN_STATUS ? "accepted" : status_of_id(status),
+		    datetime(time, forms, m->at), device->word);
+	else
+		write_body(s, out,
+		    "{`sms_id`:%s%u%s,`status_id`:%d,`status_message`:%s%s%s,"
+		    "`sendto`:`%s`,`senttime`:%s,`%s`:%u,`device_id`:%d}",
+		    id_quote, m->id, id_quote, status, quote,
+		    is_sparse ? "null" : statuses[i].message, quote, number,
+		    datetime(time, form, m->at), m->dialect == 1 ? "channel_id" : "sim",
+		    m->id % 2, device->id);
+}
+
+/* A webhook that is late tells a time before that of the end. */
+static void
+go_on(struct story *s, struct story_message *m, char *out)
+{
+	char step = m->steps[m->next++];
+	int status = step == '7' ? m->last : step - '0';
+	bool is_last = m->steps[m->next] == '\0';
+	m->at = is_last && m->is_late ? m->at - SECOND / 2 : s->at;
+	delivery(s, out, m, status);
+	if (status == DELIVERED)
 		s->reached = m->person;
 	if (is_last)
 		*m = s->under_way[--s->n_under_way];
@@ -209,41 +312,34 @@ go_on(struct story *s, struct story_message *m, struct payload *out)
 void
 story_open(struct story *s, uint32_t seed)
 {
-	*s = (struct story){.at = BEGIN};
 	/* The state that srand48(3) makes of a seed. */
-	s->random[0] = 0x330e;
-	s->random[1] = (unsigned short)(seed & 0xffff);
-	s->random[2] = (unsigned short)(seed >> 16);
-	for (unsigned i = 0; i < STORY_PEOPLE; i++)
-		s->people[i] = below(s, 10000);
-	s->reached = below(s, STORY_PEOPLE);
+	*s = (struct story){.at = BEGIN,
+	    .random = {0x330e, (unsigned short)seed, (unsigned short)(seed >> 16)}};
+	s->digits = below(s, 2000000000);
+	s->reached = below(s, N_PEOPLE);
 	s->n_messages = below(s, 1000);
 	s->n_incoming = below(s, 1000);
 	s->id = 1000000 + below(s, 2000000000);
 }
 
-struct text
+const char *
 story_next(struct story *s, int64_t now)
 {
-	int64_t pause = (1 + (int64_t)below(s, 9)) * 1000000;
-	struct payload *out = &s->kept[s->n_kept % STORY_KEPT];
+	int64_t pause = (1 + (int64_t)below(s, 9)) * SECOND;
 	if (now == 0)
-		s->at += pause;
-	else
-		s->at = now > s->at ? now : s->at + 1;
+		now = s->at + pause;
+	s->at = now > s->at ? now : s->at + 1;
+	if (s->n_kept >= STORY_KEPT && !below(s, 25))
+		return s->kept[below(s, STORY_KEPT)];
 
-	if (s->n_kept >= STORY_KEPT && one_in(s, 25)) {
-		out = &s->kept[below(s, STORY_KEPT)];
+	char *out = s->kept[s->n_kept++ % STORY_KEPT];
+	if (!below(s, 4) || s->n_since_incoming == 5) {
+		incoming(s, out);
 	} else {
-		if (one_in(s, 4) || s->n_since_incoming == 5) {
-			incoming(s, out);
-		} else {
-			if (s->n_under_way == 0 ||
-			    (s->n_under_way < STORY_UNDER_WAY && one_in(s, 3)))
-				begin_message(s);
-			go_on(s, &s->under_way[below(s, s->n_under_way)], out);
-		}
-		s->n_kept++;
+		if (s->n_under_way == 0 ||
+		    (s->n_under_way < STORY_UNDER_WAY && !below(s, 3)))
+			begin_message(s);
+		go_on(s, &s->under_way[below(s, s->n_under_way)], out);
 	}
-	return (struct text){out->bytes, out->len};
+	return out;
 }

@@ -9,8 +9,8 @@ groups='err log text clock
 sha256 screen
 conf_value
 conf durable json_scan datetime status migrations pq
-event spooldir hosts rows payload poster when
-columns spoolfile story
+event spooldir hosts rows story when
+columns spoolfile
 decode auth db spool
 store
 drain writer
@@ -64,6 +64,7 @@ door() { # door PATTERN FILE...: only these files may match
 door 'libpq-fe\.h' src/pq.h
 door 'fcgiapp\.h' cgi/fcgi.c
 door 'json-c/' src/decode.c
+door 'curl/curl\.h' src/sample.c
 door 'nettle/' src/sha256.c cgi/credentials.c
 door '<ini\.h>' src/conf.c
 door 'pthread_mutex_t' src/writer.c

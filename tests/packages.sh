@@ -119,10 +119,17 @@ switch_off() {
 install_build_packages() {
 	set -- gcc libc6-dev make autoconf automake pkg-config libfcgi-dev \
 		libjson-c-dev libpq-dev libinih-dev nettle-dev curl nginx
+	has_libcurl || set -- "$@" libcurl4-gnutls-dev
 	pg_bin=$(pg_bindir) || set -- "$@" postgresql
 	install_missing "$@"
 	pg_bin=$(pg_bindir) || die 'PostgreSQL 13 or later was not found: install the package postgresql'
 	pg_bin=$(dirname "$(readlink -f "$pg_bin/initdb")") # where psql is, too
+}
+
+# Any of them will do, and they conflict: none must drive out another.
+has_libcurl() {
+	pkg-config --exists libcurl 2>/dev/null || is_installed libcurl4-openssl-dev ||
+		is_installed libcurl4-nss-dev
 }
 
 install_test_packages() {

@@ -23,10 +23,11 @@ comment on column sms.consumer.name is 'What the application calls itself.';
 comment on column sms.consumer.last_id is
 	'Its place: it has still to see what has a larger id.';
 comment on column sms.consumer.kinds is
-	'Kinds that it asked for last; null: all. Others are not kept for it.';
+	'Kinds that it has asked for, null: all; empty: none yet. Only events of these '
+	'are kept for it. sms.seek begins anew.';
 comment on column sms.consumer.max_attempts is
 	'Claims of one event before it is a dead letter, as asked for last.';
-comment on column sms.consumer.created_at is 'Time of its first poll or claim.';
+comment on column sms.consumer.created_at is 'When it began.';
 comment on column sms.consumer.moved_at is 'When its place was last moved.';
 
 create table sms.lease (
@@ -147,56 +148,67 @@ comment on function sms.unseen(bigint, text[], int) is
 	'The first max events after an id, of some kinds or of all, in the order of their '
 	'ids, without duplicates. Moves nothing: for a look ahead.';
 
-create function sms.consumer_key(consumer text) returns bigint
-language sql immutable as $$
-	select hashtextextended('smshook consumer ' || consumer, 0)
+-- sms.lock_consumer: by name, for it may not be there yet; and a lock on its row
+-- would cost a flush of the disk though nothing is there to be read.
+create function sms.lock_consumer(consumer text, is_hasty boolean) returns boolean
+language plpgsql volatile as $$
+declare
+	key bigint := hashtextextended('smshook consumer ' || consumer, 0);
+begin
+	if is_hasty then
+		return pg_try_advisory_xact_lock(key);
+	end if;
+	perform pg_advisory_xact_lock(key);
+	return true;
+end
 $$;
-comment on function sms.consumer_key(text) is
-	'Internal. Key of the advisory lock that is held while a consumer is made.';
+comment on function sms.lock_consumer(text, boolean) is
+	'Internal. Locks a consumer until the transaction ends; false: in haste, and '
+	'another transaction has it.';
 
--- sms.take_place: the consumer's row, locked until the transaction ends.  In
--- haste, null when another transaction has it.
-create function sms.take_place(consumer text, kinds text[], is_hasty boolean)
-returns bigint
+-- sms.take_place: of a consumer that is locked.  What it has asked for once is
+-- kept for it: a look at one kind must not give the others to sms.purge.
+create function sms.take_place(consumer text, kinds text[]) returns bigint
 language plpgsql volatile as $$
 #variable_conflict use_column
 declare
 	place bigint;
+	known text[];
 begin
-	if is_hasty then
-		select c.last_id into place from sms.consumer c
-			where c.name = take_place.consumer for update skip locked;
-	else
-		select c.last_id into place from sms.consumer c
-			where c.name = take_place.consumer for update;
+	if current_setting('transaction_isolation') <> 'read committed' then
+		-- an error where the place has moved since the snapshot
+		perform from sms.consumer c where c.name = take_place.consumer
+			for no key update;
 	end if;
+	select c.last_id, c.kinds into place, known from sms.consumer c
+		where c.name = take_place.consumer;
 	if place is null then
-		if is_hasty and (
-			exists (select from sms.consumer c where c.name = take_place.consumer)
-			-- one that another transaction makes would be waited for
-			or not pg_try_advisory_xact_lock(sms.consumer_key(consumer)))
-		then
-			return null;
-		elsif not is_hasty then
-			perform pg_advisory_xact_lock(sms.consumer_key(consumer));
-		end if;
-		insert into sms.consumer (name, kinds)
-			values (take_place.consumer, take_place.kinds)
-			on conflict do nothing
-			returning last_id into place;
-		if place is null and not is_hasty then
-			return sms.take_place(consumer, kinds, false);
-		end if;
-	else
-		update sms.consumer c set kinds = take_place.kinds
-			where c.name = take_place.consumer
-				and c.kinds is distinct from take_place.kinds;
+		insert into sms.consumer (name, kinds) values (consumer, take_place.kinds);
+		return 0;
+	end if;
+	if known = '{}' or known is not null and (take_place.kinds <@ known) is not true then
+		update sms.consumer c set kinds = case when take_place.kinds is not null
+				then array(select distinct unnest(known || take_place.kinds)) end
+			where c.name = take_place.consumer;
 	end if;
 	return place;
 end
 $$;
-comment on function sms.take_place(text, text[], boolean) is
-	'Internal. Locks a consumer, made if it is new, and returns its place.';
+comment on function sms.take_place(text, text[]) is
+	'Internal. The place of a consumer, which is made if it is new.';
+
+create function sms.newest_id() returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+set plan_cache_mode = force_generic_plan as $$
+begin
+	return coalesce((select e.id from sms.event e order by e.id desc limit 1), 0);
+end
+$$;
+comment on function sms.newest_id() is 'The id of the newest event, 0 if there is none.';
 
 -- -------------------------------------------------------------- in order
 
@@ -209,15 +221,18 @@ declare
 	newest bigint;
 begin
 	perform sms.check_call('sms.poll', consumer, max, kinds);
-	place := sms.take_place(consumer, kinds, true);
-	if place is null then
+	if not sms.lock_consumer(consumer, true) then
 		return;
 	end if;
-	newest := (select e.id from sms.event e order by e.id desc limit 1);
+	place := sms.take_place(consumer, kinds);
+	newest := sms.newest_id();
 	return query select u.* from sms.unseen(place, kinds, max) u;
-	-- A flood of duplicates is passed once and not with each poll.
-	if not found and kinds is null and newest > place + 1000 then
-		update sms.consumer c set last_id = newest where c.name = poll.consumer;
+	-- What it does not read, such as a flood of duplicates, is passed once and not
+	-- with each poll.
+	if not found and newest > place + 1000 then
+		update sms.consumer c set last_id = newest
+			where c.name = poll.consumer
+				and (poll.kinds is null or c.kinds <@ poll.kinds);
 	end if;
 end
 $$;
@@ -234,11 +249,10 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-	newest bigint;
+	newest bigint := sms.newest_id();
 	place bigint;
 begin
 	perform sms.check_consumer('sms.ack', consumer);
-	newest := (select e.id from sms.event e order by e.id desc limit 1);
 	update sms.consumer c set last_id = ack.id, moved_at = clock_timestamp()
 		where c.name = ack.consumer and c.last_id < ack.id and ack.id <= newest
 		returning c.last_id into place;
@@ -246,8 +260,7 @@ begin
 		select c.last_id into place from sms.consumer c where c.name = ack.consumer;
 		if ack.id > place then
 			perform sms.refuse(format('sms.ack: %s is larger than the newest id, %s',
-				ack.id, coalesce(newest::text, 'there is no event')),
-				'Give the last id that sms.poll has returned; what comes later '
+				ack.id, newest), 'Give the last id that sms.poll has returned; what comes later '
 				'would be skipped.');
 		end if;
 	end if;
@@ -264,21 +277,21 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-	newest bigint := coalesce((select e.id from sms.event e
-		order by e.id desc limit 1), 0);
+	newest bigint := sms.newest_id();
 begin
 	perform sms.check_call('sms.seek', consumer, 1, null);
-	if id not between 0 and newest then
+	-- one that was purged counts, too
+	if id < 0 or id > greatest(newest, (select q.last_value from sms.event_id q
+		where q.is_called))
+	then
 		perform sms.refuse(format('sms.seek: %s is not between 0 and the newest id, %s',
 			id, newest), '0 is before the oldest event; null is after the newest.');
 	end if;
-	if not exists (select from sms.consumer c where c.name = seek.consumer) then
-		perform pg_advisory_xact_lock(sms.consumer_key(consumer));
-	end if;
-	insert into sms.consumer as c (name, last_id, moved_at)
-		values (seek.consumer, coalesce(seek.id, newest), clock_timestamp())
-		on conflict (name) do update
-		set last_id = excluded.last_id, moved_at = excluded.moved_at;
+	perform sms.lock_consumer(consumer, false);
+	insert into sms.consumer as c (name, last_id, kinds, moved_at)
+		values (seek.consumer, coalesce(seek.id, newest), '{}', clock_timestamp())
+		on conflict (name) do update set last_id = excluded.last_id,
+		kinds = excluded.kinds, moved_at = excluded.moved_at;
 	delete from sms.lease l
 		where l.consumer = seek.consumer and l.event_id > coalesce(seek.id, newest);
 	delete from sms.dead_letter d
@@ -289,14 +302,16 @@ $$;
 comment on function sms.seek(text, bigint) is
 	'Puts a consumer''s place after an id, back or forward; 0: before the oldest '
 	'event, null: after the newest. All after it come (again), claimed ones and dead '
-	'letters too; what is leased before it stays with its worker. Makes a consumer '
-	'that is not there. Returns the place.';
+	'letters too; what is leased before it stays with its worker, and an sms.ack of '
+	'what was polled before may move the place on again. Makes a consumer that is not '
+	'there; its next call says what kinds it reads. Returns the place.';
 
 create function sms.drop_consumer(consumer text) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
+	perform sms.lock_consumer(consumer, false);
 	delete from sms.consumer c where c.name = drop_consumer.consumer;
 	if not found then
 		return false;
@@ -345,7 +360,15 @@ begin
 			'A lease is longer than the work on all that is claimed takes, such as '
 			'''1 minute''; max_attempts is 1 or more.');
 	end if;
-	place := sms.take_place(consumer, kinds, false);
+	perform sms.lock_consumer(consumer, false);
+	place := sms.take_place(consumer, kinds);
+	if kinds is not null and exists (select from sms.consumer c
+		where c.name = claim.consumer and (c.kinds <@ claim.kinds) is not true)
+	then
+		perform sms.refuse(format('sms.claim: %L has asked for other kinds too, and '
+			'would never see them', consumer), 'Claim for other kinds by another '
+			'name; or call sms.seek with its last_id, to read these alone from now on.');
+	end if;
 	update sms.consumer c set max_attempts = claim.max_attempts
 		where c.name = claim.consumer and c.max_attempts <> claim.max_attempts;
 	claimed_at := clock_timestamp(); -- after the wait for the lock
@@ -360,6 +383,10 @@ begin
 		order by l.consumer, l.due_at limit claim.max
 		for update skip locked
 	) d;
+	-- What was purged after an sms.seek back is of no more use.
+	delete from sms.lease l
+		where l.consumer = claim.consumer and l.event_id = any (again || dead)
+			and not exists (select from sms.event e where e.id = l.event_id);
 	perform sms.bury(consumer, dead);
 	update sms.lease l set attempts = l.attempts + 1, due_at = claimed_at + lease
 		where l.consumer = claim.consumer and l.event_id = any (again);
@@ -386,7 +413,10 @@ begin
 		e.device_id, e.device_name, e.channel, e.status, e.status_code,
 		e.status_text, e.body, e.keyword, e.media_url, e.note, e.payload, e.raw,
 		e.ingest_id, e.duplicate_of, l.attempts, l.due_at
-	from sms.lease l join sms.event e on e.id = l.event_id
+	from sms.lease l
+	cross join lateral (
+		select x.* from sms.event x where x.id = l.event_id
+		offset 0) e -- looked up one by one
 	where l.consumer = claim.consumer and l.event_id = any (again || fresh)
 	order by e.id;
 end
@@ -420,8 +450,8 @@ begin
 end
 $$;
 comment on function sms.done(text, bigint[]) is
-	'Ends the work on claimed events, or strikes off dead letters: they never come '
-	'again. Returns how many of them were still to be done. Called in the '
+	'Ends the work on claimed events, or strikes off dead letters: they do not come '
+	'again, but by sms.seek. Returns how many of them were still to be done. Called in the '
 	'transaction of the work, with a rollback where it is less than you gave, it makes '
 	'the work exactly once.';
 
@@ -456,8 +486,6 @@ set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
 	attempts int;
-	max_attempts int;
-	wait interval;
 	due_at timestamptz;
 begin
 	perform sms.check_consumer('sms.fail', consumer);
@@ -466,25 +494,21 @@ begin
 			coalesce(id::text, 'null'), coalesce(retry_after::text, 'null')),
 			'Give the id of a claimed event, and an interval of 0 or more.');
 	end if;
-	update sms.lease l set reason = left(coalesce(fail.reason, 'no reason given'), 1000)
+	update sms.lease l
+		set reason = left(coalesce(fail.reason, 'no reason given'), 1000),
+			due_at = clock_timestamp() + case
+				when retry_after >= '1 day' then retry_after
+				else least(extract(epoch from retry_after)
+					* 2 ^ least(l.attempts - 1, 40), 86400) * interval '1 second' end
 		where l.consumer = fail.consumer and l.event_id = fail.id
 			and (attempt is null or l.attempts = attempt)
-		returning l.attempts into attempts;
-	if attempts is null then
-		return null;
-	end if;
-	select c.max_attempts into max_attempts from sms.consumer c
-		where c.name = fail.consumer;
-	if attempts >= max_attempts then
+		returning l.attempts, l.due_at into attempts, due_at;
+	if attempts >= (select c.max_attempts from sms.consumer c
+		where c.name = fail.consumer)
+	then
 		perform sms.bury(consumer, array[id]);
 		return null;
 	end if;
-	wait := case when retry_after >= '1 day' then retry_after
-		else least(extract(epoch from retry_after) * 2 ^ least(attempts - 1, 40), 86400)
-			* interval '1 second' end;
-	update sms.lease l set due_at = clock_timestamp() + wait
-		where l.consumer = fail.consumer and l.event_id = fail.id
-		returning l.due_at into due_at;
 	return due_at;
 end
 $$;
@@ -502,6 +526,7 @@ set search_path = pg_catalog, pg_temp as $$
 declare
 	n bigint;
 begin
+	perform sms.lock_consumer(consumer, false);
 	perform sms.check_consumer('sms.retry', consumer);
 	with back as (
 		delete from sms.dead_letter d
@@ -528,11 +553,10 @@ create view sms.consumer_lag as
 		u.oldest_at, now() - u.oldest_at as waiting, l.leased, d.dead, l.next_due_at,
 		c.kinds, c.moved_at
 	from sms.consumer c
-	cross join (select (select e.id from sms.event e order by e.id desc limit 1))
-		as n(newest_id)
+	cross join (select sms.newest_id()) as n(newest_id)
 	cross join lateral (
 		select count(*) as n, (array_agg(e.received_at))[1] as oldest_at
-		from sms.unseen(c.last_id, c.kinds, 501) e) u
+		from sms.unseen(c.last_id, nullif(c.kinds, '{}'), 501) e) u
 	cross join lateral (
 		select count(*) as leased, min(x.due_at) as next_due_at
 		from sms.lease x where x.consumer = c.name) l

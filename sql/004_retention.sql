@@ -10,7 +10,8 @@ create function sms.is_unseen(id bigint, kind text, duplicate_of bigint)
 returns boolean
 language sql stable as $$
 	select duplicate_of is null and exists (select from sms.consumer c
-			where c.last_id < id and (c.kinds is null or kind = any (c.kinds)))
+			where c.last_id < id
+				and (c.kinds is null or c.kinds = '{}' or kind = any (c.kinds)))
 		or exists (select from sms.lease l where l.event_id = id)
 		or exists (select from sms.dead_letter d where d.event_id = id)
 $$;
@@ -97,11 +98,18 @@ begin
 	end loop;
 	for waiting in
 		select l.consumer from sms.consumer_lag l where l.oldest_at < cutoff
+		union
+		select l.consumer from sms.lease l join sms.event e on e.id = l.event_id
+		where e.received_at < cutoff
+		union
+		select d.consumer from sms.dead_letter d join sms.event e on e.id = d.event_id
+		where e.received_at < cutoff
+		order by 1
 	loop
 		raise notice 'sms.purge: consumer % has still to see events of that age; they '
 			'stay', quote_literal(waiting.consumer)
-			using hint = 'See sms.consumer_lag; if it is gone for good: '
-				'select sms.drop_consumer(...).';
+			using hint = 'See sms.consumer_lag, sms.lease and sms.dead_letter; if it is '
+				'gone for good: select sms.drop_consumer(...).';
 	end loop;
 	return total;
 end
@@ -135,11 +143,12 @@ begin
 		returning e.id
 	)
 	select count(*) into n from emptied;
+	update sms.rejected r set body = null
+		where r.received_at < cutoff and r.body is not null;
+	-- Last: a status of a message that is locked stops sms.ingest.
 	update sms.message m set phone = null
 		where m.received_at < cutoff and m.phone is not null
 			and not sms.is_unseen(m.event_id, 'delivery_status', null);
-	update sms.rejected r set body = null
-		where r.received_at < cutoff and r.body is not null;
 	return n;
 end
 $$;
@@ -176,9 +185,9 @@ begin
 		set phone = null, body = null, keyword = null, media_url = null,
 			payload = null, raw = null
 		where e.id = any (ids);
+	delete from sms.recent_body r where r.first_id = any (ids);
 	update sms.message m set phone = null
 		where left(m.phone, 250) = left(number, 250) and m.phone = number;
-	delete from sms.recent_body r where r.first_id = any (ids);
 	-- A rejected body was not decoded: its digits may be apart.
 	update sms.rejected r set body = null
 		where char_length(number) >= 6

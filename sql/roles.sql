@@ -31,7 +31,7 @@ grant select on sms.event, sms.message, sms.rejected, sms.keyword,
 	to smshook_reader;
 grant execute on function
 	sms.poll(text, int, text[]), sms.ack(text, bigint), sms.seek(text, bigint),
-	sms.drop_consumer(text), sms.unseen(bigint, text[], int),
+	sms.drop_consumer(text), sms.unseen(bigint, text[], int), sms.newest_id(),
 	sms.claim(text, int, interval, text[], int), sms.done(text, bigint[]),
 	sms.fail(text, bigint, text, interval, int), sms.retry(text, bigint[]),
 	sms.take_reply(text, text, timestamptz, interval), sms.phone_number(text),

@@ -83,7 +83,7 @@ look(struct drainer *d)
 static void
 look_at_notifications(struct drainer *d)
 {
-	if (clock_ms() < d->usage_at)
+	if (clock_ms() < d->usage_at || atomic_load(&d->is_stopping))
 		return;
 	d->usage_at = clock_ms() + USAGE_MS;
 	bool is_away = store_is_away(d->served);

@@ -10,7 +10,8 @@
 
 enum {
 	AWAY_MS = 1000, /* beyond the database's timeout: for STORE_PROCESSES */
-	MAX_CONFLICTS = 5
+	MAX_CONFLICTS = 5,
+	SILENCE_MS = 10000 /* between two tries to notify, when the queue is full */
 };
 
 struct store {
@@ -22,7 +23,8 @@ struct store {
 	enum { UNTRIED, UP, DOWN } state;
 	char logged[400];      /* why it is down */
 	bool is_spool_failing; /* and it was logged */
-	bool is_silent;        /* notifications fail, and it was logged */
+	bool is_silent;        /* the queue of NOTIFY is full, and it was logged */
+	int64_t silent_until;  /* clock_ms() of the next try to notify */
 	char reason[400];      /* of the last call that failed */
 	struct event **unkept; /* conf->threads of them */
 };
@@ -175,21 +177,40 @@ ingest(
 	return e;
 }
 
-/* Without notifications, when they are what failed: they are only a hint. */
+/* Whether a batch tells that notifications work: one that has notified somebody. */
+static bool
+has_notified(struct event *const *events, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (events[i]->id > 0 && !events[i]->duplicate_of)
+			return true;
+	return false;
+}
+
+/* With notifications, but while their queue is full: they are only a hint. */
 static enum err
-ingest_in_silence(
+ingest_or_silence(
     struct store *s, struct event *const *events, size_t n, int64_t deadline)
 {
-	char reason[sizeof s->reason];
-	snprintf(reason, sizeof reason, "%s", s->reason);
-	enum err e = ingest(s, events, n, false, deadline);
-	if (!e && !s->is_silent)
-		log_warn("events are stored, but nobody is notified: %s; if the queue is "
-			 "full, end the listener that sleeps in a transaction: select * "
-			 "from pg_stat_activity where xact_start < now() - interval '1 "
-			 "minute'",
-		    reason);
-	s->is_silent = s->is_silent || !e;
+	bool notify = s->conf->notify && !(s->is_silent && clock_ms() < s->silent_until);
+	enum err e = ingest(s, events, n, notify, deadline);
+	bool is_full =
+	    e == ERR_DB_DATA && notify && strncmp(s->reason, "SQLSTATE 54000", 14) == 0;
+	if (is_full) {
+		e = ingest(s, events, n, false, deadline);
+		s->silent_until = clock_ms() + SILENCE_MS;
+	}
+	if (is_full && !e && !s->is_silent) {
+		log_warn(
+		    "events are stored, but nobody is notified: the queue of NOTIFY "
+		    "is full; end the listener that sleeps in a transaction: select * "
+		    "from pg_stat_activity where xact_start < now() - interval '1 "
+		    "minute'");
+		s->is_silent = true;
+	} else if (s->is_silent && notify && !e && !is_full && has_notified(events, n)) {
+		log_info("notifications: back");
+		s->is_silent = false;
+	}
 	return e;
 }
 
@@ -218,14 +239,7 @@ commit(struct store *s, struct event *const *events, size_t n, int64_t deadline)
 	int64_t own = clock_ms() + s->conf->timeout_ms;
 	if (atomic_load(&s->is_hurried))
 		return ERR_DB_DOWN;
-	enum err e =
-	    ingest(s, events, n, s->conf->notify, own < deadline ? own : deadline);
-	if (!e && s->is_silent && s->conf->notify && n > 0) {
-		log_info("notifications: back");
-		s->is_silent = false;
-	} else if (e == ERR_DB_DATA && s->conf->notify) {
-		e = ingest_in_silence(s, events, n, own < deadline ? own : deadline);
-	}
+	enum err e = ingest_or_silence(s, events, n, own < deadline ? own : deadline);
 	if (e == ERR_DB_DATA && n > 1) {
 		enum err first = commit(s, events, n / 2, deadline);
 		enum err second = commit(s, events + n / 2, n - n / 2, deadline);

@@ -2,7 +2,7 @@
 -- sessions do to each other is in sessions.sql.
 
 begin;
-select plan(140);
+select plan(166);
 
 -- Bodies and attempts that a claim returns, in the order that it returns them.
 create function pg_temp.claimed(consumer text, max int default 10,
@@ -39,8 +39,8 @@ select is(pg_temp.claimed('early'), 'none', 'claim: nothing in an empty log');
 select is((select to_jsonb(c) - 'created_at' from sms.consumer c),
 	'{"name": "early", "last_id": 0, "kinds": null, "max_attempts": 10, "moved_at": null}',
 	'claim: the consumer is there from its first call');
-select is(pg_temp.claimed('early', 1, '{call}', 3), 'none', 'claim: nothing of a kind');
-select is((select row(kinds, max_attempts)::text from sms.consumer), '({call},3)',
+select is(pg_temp.claimed('early', 1, null, 3), 'none', 'claim: for other attempts');
+select is((select row(kinds, max_attempts)::text from sms.consumer), '(,3)',
 	'claim: what was asked for last is remembered');
 select is(sms.done('early', '{1,2}'), 0::bigint, 'done: nothing was leased');
 select is(sms.fail('early', 1, 'x'), null, 'fail: nothing was leased');
@@ -110,7 +110,7 @@ select is(pg_temp.claimed('k2', 2, '{incoming_sms,call}'), 'a1 d1',
 	'kinds: two, max counts over both');
 select is(pg_temp.claimed('k2', 2, '{call,incoming_sms}'), 'e1 f1', 'kinds: the rest, in order');
 select is(pg_temp.claimed('k3', 10, '{nonsense}'), 'none', 'kinds: an unknown one');
-select is(pg_temp.claimed('k3', 10, '{call,call}'), 'e1', 'kinds: named twice, claimed once');
+select is(pg_temp.claimed('k3', 10, '{call,nonsense,call}'), 'e1', 'kinds: named twice, claimed once');
 select t.ids(jsonb_build_array(
 	jsonb_build_object('body', 'L', 'kind', repeat('k', 250) || '1'),
 	jsonb_build_object('body', 'M', 'kind', repeat('k', 250) || '2')));
@@ -119,6 +119,43 @@ select is(pg_temp.claimed('k4', 10, array[repeat('k', 250) || '2']), 'M1',
 delete from sms.event where kind like 'kk%';
 select is(pg_temp.claimed('Käufer ''"📱', 1), 'a1', 'name: any characters');
 select is(sms.done('Käufer ''"📱', array[pg_temp.id('a')]), 1::bigint, 'by each function');
+
+-- Workers of one consumer that ask for different kinds: what one of them passes,
+-- the other would never see.  It is refused; more kinds than before are not.
+create function pg_temp.refused(kinds text[]) returns boolean language sql as $$
+	select t.error(format('select sms.claim(''both'', kinds => %L)', kinds)) ~
+		'^22023 sms\.claim: ''both'' has asked for other kinds .* \| .*another name.*sms\.seek'
+$$;
+create function pg_temp.kinds() returns text[] language sql as $$
+	select array(select k from unnest(c.kinds) k order by k collate "C") from sms.consumer c
+	where c.name = 'both' and c.kinds is not null
+$$;
+select is(pg_temp.claimed('both', 1, '{incoming_sms}'), 'a1', 'kinds: of a consumer, its first');
+select is(pg_temp.refused('{call}'), true, 'kinds: a claim for others is refused');
+select is(pg_temp.kinds(), '{incoming_sms}', 'kinds: which leaves them as they are');
+select is(pg_temp.state('both'), 'leased a1, seen a', 'and the place');
+select is(pg_temp.claimed('both', 1, '{call,incoming_sms}'), 'd1', 'kinds: a claim for more');
+select is(pg_temp.kinds(), '{call,incoming_sms}', 'kinds: which are remembered');
+select is(pg_temp.refused('{incoming_sms}'), true, 'kinds: those of before are refused then');
+select is(pg_temp.refused('{call,delivery_status}'), true, 'kinds: so are some of them and others');
+select is(pg_temp.claimed('both', 1, '{incoming_sms,call,call}'), 'e1', 'kinds: in any order');
+select string_agg(body, ' ') from sms.poll('both', 1, '{delivery_status}');
+select is(pg_temp.kinds(), '{call,delivery_status,incoming_sms}', 'kinds: more by a poll');
+select is(pg_temp.refused('{incoming_sms,call}'), true, 'kinds: fewer than those are refused');
+select is(pg_temp.claimed('both', 1), 'f1', 'kinds: all, when left out');
+select is(pg_temp.kinds(), null, 'kinds: which are remembered');
+select is(pg_temp.refused('{incoming_sms,call,delivery_status}'), true,
+	'kinds: then any are too few');
+select is(pg_temp.claimed('both'), 'none', 'kinds: all are not');
+select sms.seek('both', c.last_id) from sms.consumer c where name = 'both';
+select t.ids('[{"body": "x", "kind": "call"}, {"body": "y"}]');
+select is(pg_temp.claimed('both', 9, '{incoming_sms}'), 'y1',
+	'kinds: after sms.seek to its place, those that it likes');
+select is(pg_temp.kinds(), '{incoming_sms}', 'kinds: and these alone');
+select is(pg_temp.state('both'), 'leased a1 d1 e1 f1 y1, seen a b a d e f x y',
+	'and no lease is lost by it');
+delete from sms.event where body in ('x', 'y');
+select sms.drop_consumer('both');
 
 -- ---------------------------------------------------------- the lease's end
 
@@ -291,6 +328,26 @@ select is((select string_agg(consumer, ' ') from sms.dead_letter), 'once once',
 select is(sms.done('dead', (select array_agg(event_id) from sms.lease where consumer = 'dead')),
 	5::bigint, 'done: of all that is left');
 select is(pg_temp.claimed('dead'), 'none', 'nothing more comes');
+
+-- --------------------------------------------- leases of what is there no more
+
+-- sms.seek back, while sms.purge is at work, can lead to them.
+select is(pg_temp.claimed('late', 1), 'a1', '(one is claimed)');
+delete from sms.event where id = pg_temp.id('a');
+select pg_temp.lapse('late');
+select is(pg_temp.claimed('late', 1), 'b1',
+	'claim: a lease whose event was purged does not count for max: the next comes in its place');
+select is((select array_agg(event_id) from sms.lease where consumer = 'late'),
+	array[pg_temp.id('b')], 'it leaves by itself');
+select pg_temp.claimed('late', 1), pg_temp.id('d') as d \gset
+delete from sms.event where id = :d;
+select pg_temp.lapse('late');
+select is(pg_temp.claimed('late', 2), 'b2 e1', 'the next, beside what has come back');
+select pg_temp.lapse('late', 'e');
+delete from sms.event where id = pg_temp.id('e');
+select is(pg_temp.claimed('late', 1, null, 1), 'f1', 'also after its last attempt');
+select is((select count(*)::int from sms.dead_letter where consumer = 'late'), 0,
+	'and is no dead letter then');
 
 -- ---------------------------------------------------------- wrong arguments
 

@@ -59,10 +59,10 @@ select is_empty($$ select name from functions where pronargs > 0
 	and (proargnames is null or '' = any (proargnames[1:pronargs])) $$,
 	'all arguments have names');
 select is_empty($$ select name from functions where is_for_readers
-	and (comment ~ '^Internal' or length(comment) < 60) $$,
+	and (comment ~ '^Internal' or length(comment) < 40) $$,
 	'what readers may call is explained to them');
 select set_eq($$ select proname::text from functions where comment ~ '^Internal[.] [A-Z]' $$,
-	'{refuse,check_call,check_consumer,check_age,take_place,consumer_key,bury}'::text[],
+	'{refuse,check_call,check_consumer,check_age,lock_consumer,take_place,bury}'::text[],
 	'what nobody is to call says so');
 select is_empty($$ select name, 'sms.' || m[1] from functions,
 		regexp_matches(comment, 'sms\.([a-z_]+)', 'g') m

@@ -2,7 +2,7 @@
 -- What two sessions do to each other is in sessions.sql.
 
 begin;
-select plan(127);
+select plan(142);
 
 -- Bodies of what a poll returns, in the order that it returns them.
 create function pg_temp.polled(consumer text, max int default 100,
@@ -11,6 +11,13 @@ create function pg_temp.polled(consumer text, max int default 100,
 $$;
 create function pg_temp.place(consumer text) returns bigint language sql as
 	'select c.last_id from sms.consumer c where c.name = $1';
+
+-- What it has asked for, null for all, in an order that can be compared.
+create function pg_temp.kinds(consumer text) returns text[] language sql as $$
+	select case when c.kinds is not null
+		then array(select k from unnest(c.kinds) k order by k collate "C") end
+	from sms.consumer c where c.name = $1
+$$;
 
 -- ------------------------------------------------------------- no event yet
 
@@ -24,10 +31,11 @@ select is(pg_temp.polled('early', 100, '{incoming_sms}'), 'none',
 select is((select count(*)::int from sms.unseen(0, null, 100)), 0, 'unseen: nothing either');
 select is((select count(*)::int from sms.unseen(0, '{incoming_sms}', 100)), 0,
 	'unseen: nor of a kind');
+select is(sms.newest_id(), 0::bigint, 'newest_id: 0');
 select is(sms.ack('early', 0), 0::bigint, 'ack: 0 changes nothing');
 select is(sms.ack('early', null), 0::bigint, 'ack: nor does null');
 select matches(t.error($$ select sms.ack('early', 1) $$),
-	'^22023 sms\.ack: 1 is .*there is no event \| .*sms\.poll',
+	'^22023 sms\.ack: 1 is larger than the newest id, 0 \| .*sms\.poll',
 	'ack: no id is as large as an event that is not there');
 select is(sms.seek('early', 0), 0::bigint, 'seek: to the begin of an empty log');
 select is(sms.seek('early', null), 0::bigint, 'seek: to its end');
@@ -52,6 +60,7 @@ select i.id, i.n, i.duplicate_of from t.ingest('[
 create function pg_temp.id(n int) returns bigint language sql as
 	'select id from e where e.n = $1';
 
+select is(sms.newest_id(), pg_temp.id(6), 'newest_id: of the newest event');
 select is(pg_temp.polled('one'), 'a b d e f', 'poll: in order, from the oldest, no duplicates');
 select results_eq($$ select * from sms.poll('one') $$,
 	$$ select * from sms.event where duplicate_of is null order by id $$,
@@ -95,8 +104,7 @@ select is(pg_temp.polled('two', 2), 'a b', 'and the place that ack moved');
 -- -------------------------------------------------------------------- kinds
 
 select is(pg_temp.polled('kinds', 100, '{incoming_sms}'), 'a d f', 'kinds: one');
-select is((select kinds from sms.consumer where name = 'kinds'), '{incoming_sms}',
-	'kinds: they are remembered');
+select is(pg_temp.kinds('kinds'), '{incoming_sms}', 'kinds: they are remembered');
 select is(pg_temp.polled('kinds', 100, '{incoming_sms,call}'), 'a d e f', 'kinds: two, in order');
 select is(pg_temp.polled('kinds', 100, '{call,incoming_sms,delivery_status}'), 'a b d e f',
 	'kinds: three, in order of their ids');
@@ -111,10 +119,19 @@ select is(pg_temp.polled('kinds', 100, '{nonsense,call}'), 'e',
 	'kinds: an unknown one and a known');
 select is(pg_temp.polled('kinds', 100, '{""}'), 'none', 'kinds: an empty name is a name');
 select is(pg_temp.polled('kinds', 100, '{Call}'), 'none', 'kinds: by their letters');
-select is((select kinds from sms.consumer where name = 'kinds'), '{Call}',
-	'kinds: the last ones are remembered');
+select is(pg_temp.kinds('kinds'), '{"",Call,call,delivery_status,incoming_sms,nonsense}',
+	'kinds: all that it ever asked for are remembered');
 select is(pg_temp.polled('kinds'), 'a b d e f', 'kinds: all, when left out');
-select is((select kinds from sms.consumer where name = 'kinds'), null, 'which is remembered too');
+select is(pg_temp.kinds('kinds'), null, 'which is remembered too');
+select is(pg_temp.polled('kinds', 100, '{call}'), 'e', 'kinds: a look at one of them');
+select is(pg_temp.kinds('kinds'), null, 'kinds: it still reads all');
+select sms.seek('kinds', 0);
+select is(pg_temp.kinds('kinds'), '{}', 'kinds: none are known after sms.seek');
+select is(pg_temp.polled('kinds', 100, '{call}'), 'e', 'kinds: then it asks for some');
+select is(pg_temp.kinds('kinds'), '{call}', 'kinds: and has asked for these alone');
+select sms.seek('kinds', 0);
+select is(pg_temp.polled('kinds'), 'a b d e f', 'kinds: or for all');
+select is(pg_temp.kinds('kinds'), null, 'kinds: and has asked for all');
 
 select t.ids(jsonb_build_array(
 	jsonb_build_object('body', 'long1', 'kind', repeat('k', 250) || '1'),
@@ -206,6 +223,20 @@ select is(sms.seek('sought', null), pg_temp.id(6), 'seek: makes a consumer');
 select is(pg_temp.polled('sought'), 'none', 'which does not see what was before it');
 select t.ids('[{"body": "g"}]');
 select is(pg_temp.polled('sought'), 'g', 'but what comes later');
+
+-- An application that keeps its own place puts it back after all was purged.
+savepoint s;
+delete from sms.event;
+select is(sms.newest_id(), 0::bigint, 'newest_id: 0 when all was purged');
+select is(sms.seek('one', pg_temp.id(4)), pg_temp.id(4), 'seek: to an id that was purged');
+select last_value as drawn from sms.event_id \gset
+select is(sms.seek('one', :drawn), :drawn::bigint, 'seek: to the last of these');
+select matches(t.error(format($$ select sms.seek('one', %s) $$, :drawn + 1)),
+	'^22023 sms\.seek: ' || :drawn + 1 || ' is not between 0 and the newest id, 0 \|',
+	'seek: not to one that never was');
+select is(sms.seek('one', null), 0::bigint, 'seek: null is then before what comes');
+rollback to s;
+select is(sms.seek('one', pg_temp.id(6)), pg_temp.id(6), '(back to where it was)');
 
 -- Claimed events and dead letters: of events 1, 2, 4 and 5, some for another.
 insert into sms.consumer (name, last_id, kinds, max_attempts)

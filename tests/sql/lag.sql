@@ -1,7 +1,7 @@
 -- sms.consumer_lag: how far each consumer is behind.
 
 begin;
-select plan(32);
+select plan(35);
 
 select is((select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', '
 		order by attnum) from pg_attribute
@@ -16,7 +16,7 @@ select is((select string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 select is((select count(*)::int from sms.consumer_lag), 0, 'no consumer, no row');
 select sms.poll('empty');
 select is((select to_jsonb(l) from sms.consumer_lag l), '{"consumer": "empty", "last_id": 0,
-	"newest_id": null, "lag": 0, "oldest_at": null, "waiting": null, "leased": 0, "dead": 0,
+	"newest_id": 0, "lag": 0, "oldest_at": null, "waiting": null, "leased": 0, "dead": 0,
 	"next_due_at": null, "kinds": null, "moved_at": null}', 'a consumer of an empty log');
 select sms.drop_consumer('empty');
 select is((select count(*)::int from sms.consumer_lag), 0, 'dropped, its row is gone');
@@ -48,6 +48,8 @@ select is((select kinds from sms.consumer_lag where consumer = 'kinds'), '{incom
 	'which are shown');
 select is(pg_temp.lag('none'), '0', 'lag: 0 for a kind that never comes');
 select is(pg_temp.lag('end'), '0', 'lag: 0 at the end');
+select is((select kinds from sms.consumer_lag where consumer = 'end'), '{}',
+	'kinds: empty, while it has asked for none');
 select is((select waiting from sms.consumer_lag where consumer = 'end'), null, 'and none waits');
 select is((select array_agg(distinct newest_id) from sms.consumer_lag), array[pg_temp.id(6)],
 	'newest_id: the same for all');
@@ -68,6 +70,10 @@ select sms.ack('all', pg_temp.id(6));
 select is(pg_temp.lag('all'), '0', 'nothing is left');
 select sms.seek('all', 0);
 select is(pg_temp.lag('all'), '5 10', 'after a seek back it is what it was');
+select sms.seek('kinds', 0);
+select is(pg_temp.lag('kinds'), '5 10', 'lag: of all kinds, while it may ask for any');
+select sms.poll('kinds', 1, '{call}');
+select is(pg_temp.lag('kinds'), '1 13', 'lag: of what it then asks for');
 select t.ids('[{}]');
 select is(pg_temp.lag('end'), to_char(now() at time zone 'UTC', '"1 "HH24'), 'a new event counts');
 select is((select array_agg(consumer order by consumer) from sms.consumer_lag),

@@ -59,7 +59,7 @@ select bag_eq($$ select pg_temp.may('t_reader') $$,
 	'EXECUTE sms.drop_consumer', 'EXECUTE sms.unseen', 'EXECUTE sms.claim',
 	'EXECUTE sms.done', 'EXECUTE sms.fail', 'EXECUTE sms.retry',
 	'EXECUTE sms.take_reply', 'EXECUTE sms.phone_number', 'EXECUTE sms.first_word',
-	'EXECUTE sms.is_unseen'],
+	'EXECUTE sms.is_unseen', 'EXECUTE sms.newest_id'],
 	'a reader can select and execute what consumers call, nothing else');
 select is_empty($$ select pg_temp.may('t_nobody') $$, 'others can do nothing');
 select cmp_ok((select count(*)::int from pg_temp.may('smshook_owner')), '>', 50,
@@ -189,7 +189,7 @@ insert into calls values
 	('sms.claim(''c'')', true), ('sms.fail(''c'', 1, ''x'')', true),
 	('sms.retry(''c'')', true), ('sms.done(''c'', ''{1}'')', true),
 	('sms.drop_consumer(''c'')', true), ('sms.unseen(0, ''{incoming_sms}'', 1)', true),
-	('sms.is_unseen(1, ''incoming_sms'', null)', true),
+	('sms.is_unseen(1, ''incoming_sms'', null)', true), ('sms.newest_id()', true),
 	('sms.take_reply(''+491'', null, ''2026-01-15'', ''100 years'')', true),
 	('sms.phone_number(''1'')', true), ('sms.first_word(''x'')', true),
 	('sms.purge(''1 day'')', false), ('sms.purge_step(now(), null, 1)', false),
@@ -198,7 +198,7 @@ insert into calls values
 	('sms.at_zone(now()::timestamp, ''UTC'')', false),
 	('sms.refuse(''a'', ''b'')', false), ('sms.check_call(''a'', ''b'', 1, null)', false),
 	('sms.check_consumer(''a'', ''b'')', false), ('sms.check_age(''a'', ''1 day'')', false),
-	('sms.consumer_key(''c'')', false), ('sms.take_place(''c'', null, true)', false),
+	('sms.lock_consumer(''c'', true)', false), ('sms.take_place(''c'', null)', false),
 	('sms.bury(''c'', ''{1}'')', false),
 	('sms.ingest(null, null, null, null, null, null, null, null, null, null, null, '
 		'null, null, null, null, null, null, null, null, null, null, null, null, '

@@ -173,8 +173,12 @@ def test_notification_that_cannot_be_sent(start, text, token, database):
     with database.postgres.connect(database.name) as c:
         c.execute("drop function sms.ingest")
         c.execute("alter function sms.ingest_as_shipped rename to ingest")
-    at_once(Fcgi(r.address()).send, [post(token, sms(w)) for w in ("five", "six")])
-    assert "notifications: back" in r.log()
+    bodies = iter(range(100000))
+
+    def is_back():
+        Fcgi(r.address()).send(post(token, sms(f"more {next(bodies)}")))
+        return "notifications: back" in r.log()
+    wait_for("notifications", is_back)
 
 
 def test_a_file_in_the_place_of_the_socket_is_left_alone(programs, top, text):

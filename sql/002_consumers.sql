@@ -183,7 +183,8 @@ begin
 	select c.last_id, c.kinds into place, known from sms.consumer c
 		where c.name = take_place.consumer;
 	if place is null then
-		insert into sms.consumer (name, kinds) values (consumer, take_place.kinds);
+		insert into sms.consumer (name, kinds) values (consumer, take_place.kinds)
+			on conflict do nothing; -- but with an old snapshot: an error
 		return 0;
 	end if;
 	if known = '{}' or known is not null and (take_place.kinds <@ known) is not true then

@@ -133,12 +133,14 @@ begin
 			where e.id > place and e.duplicate_of is null
 			order by e.id limit max;
 	else
+		-- a range, not an equation: only event_kind has its rows in order
 		return query select x.*
 			from (select distinct k.kind from unnest(kinds) as k(kind)) k
 			cross join lateral (
 				select e.* from sms.event e
-				where left(e.kind, 250) = left(k.kind, 250) and e.kind = k.kind
-					and e.id > place and e.duplicate_of is null
+				where (left(e.kind, 250), e.id) > (left(k.kind, 250), place)
+					and left(e.kind, 250) <= left(k.kind, 250)
+					and e.kind = k.kind and e.duplicate_of is null
 				order by left(e.kind, 250), e.id limit max) x
 			order by x.id limit max;
 	end if;
@@ -351,6 +353,7 @@ declare
 	claimed_at timestamptz;
 	again bigint[];
 	dead bigint[];
+	gone bigint[];
 	fresh bigint[];
 	last bigint;
 begin
@@ -375,19 +378,22 @@ begin
 	claimed_at := clock_timestamp(); -- after the wait for the lock
 
 	-- What has come back, first; what has come back too often is a dead letter.
-	select array_agg(d.event_id) filter (where d.attempts < claim.max_attempts),
-		array_agg(d.event_id) filter (where d.attempts >= claim.max_attempts)
-	into again, dead
+	select array_agg(d.event_id) filter (where d.is_there and d.attempts < claim.max_attempts),
+		array_agg(d.event_id) filter (where d.is_there and d.attempts >= claim.max_attempts),
+		array_agg(d.event_id) filter (where not d.is_there)
+	into again, dead, gone
 	from (
-		select l.event_id, l.attempts from sms.lease l
+		select l.event_id, l.attempts, (select e.id from sms.event e
+			where e.id >= l.event_id and e.id <= l.event_id
+			order by e.id limit 1) is not null as is_there
+		from sms.lease l
 		where l.consumer = claim.consumer and l.due_at <= claimed_at
 		order by l.consumer, l.due_at limit claim.max
-		for update skip locked
+		for update of l skip locked
 	) d;
 	-- What was purged after an sms.seek back is of no more use.
 	delete from sms.lease l
-		where l.consumer = claim.consumer and l.event_id = any (again || dead)
-			and not exists (select from sms.event e where e.id = l.event_id);
+		where l.consumer = claim.consumer and l.event_id = any (gone);
 	perform sms.bury(consumer, dead);
 	update sms.lease l set attempts = l.attempts + 1, due_at = claimed_at + lease
 		where l.consumer = claim.consumer and l.event_id = any (again);
@@ -416,8 +422,8 @@ begin
 		e.ingest_id, e.duplicate_of, l.attempts, l.due_at
 	from sms.lease l
 	cross join lateral (
-		select x.* from sms.event x where x.id = l.event_id
-		offset 0) e -- looked up one by one
+		select x.* from sms.event x where x.id >= l.event_id and x.id <= l.event_id
+		order by x.id limit 1) e -- by a range: never through the whole index
 	where l.consumer = claim.consumer and l.event_id = any (again || fresh)
 	order by e.id;
 end

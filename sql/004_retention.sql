@@ -184,7 +184,8 @@ begin
 	update sms.event e
 		set phone = null, body = null, keyword = null, media_url = null,
 			payload = null, raw = null
-		where e.id = any (ids);
+		where left(e.phone, 250) = left(number, 250) and e.phone = number
+			and e.id = any (ids);
 	delete from sms.recent_body r where r.first_id = any (ids);
 	update sms.message m set phone = null
 		where left(m.phone, 250) = left(number, 250) and m.phone = number;

@@ -2,7 +2,7 @@
 -- sessions do to each other is in sessions.sql.
 
 begin;
-select plan(166);
+select plan(164);
 
 -- Bodies and attempts that a claim returns, in the order that it returns them.
 create function pg_temp.claimed(consumer text, max int default 10,
@@ -339,7 +339,7 @@ select is(pg_temp.claimed('late', 1), 'b1',
 	'claim: a lease whose event was purged does not count for max: the next comes in its place');
 select is((select array_agg(event_id) from sms.lease where consumer = 'late'),
 	array[pg_temp.id('b')], 'it leaves by itself');
-select pg_temp.claimed('late', 1), pg_temp.id('d') as d \gset
+select pg_temp.id('d') as d, pg_temp.claimed('late', 1) \gset
 delete from sms.event where id = :d;
 select pg_temp.lapse('late');
 select is(pg_temp.claimed('late', 2), 'b2 e1', 'the next, beside what has come back');

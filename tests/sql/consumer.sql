@@ -2,7 +2,7 @@
 -- What two sessions do to each other is in sessions.sql.
 
 begin;
-select plan(142);
+select plan(148);
 
 -- Bodies of what a poll returns, in the order that it returns them.
 create function pg_temp.polled(consumer text, max int default 100,
@@ -280,8 +280,10 @@ select is(pg_temp.polled('work', 2), 'a b', 'by the same name it begins at the o
 
 -- ------------------------------------------------------- floods of duplicates
 
--- More than 1000 ids with nothing to see are passed once.
-select sms.seek('one', null), sms.seek('two', null), sms.seek('kinds', null);
+-- More than 1000 ids with nothing to see are passed once, but not by a look at less
+-- than the consumer reads.
+select sms.seek(x, null) from unnest('{one,two,kinds,reads all,reads two}'::text[]) x;
+select pg_temp.polled('reads all'), pg_temp.polled('reads two', 1, '{call,incoming_sms}');
 select pg_temp.place('one') as place \gset
 select t.ids(jsonb_agg(jsonb_build_object('digest', '\x01', 'body', 'a')))
 	from generate_series(1, 1000);
@@ -289,13 +291,19 @@ select is(pg_temp.polled('one'), 'none', 'poll: none of 1000 duplicates');
 select is(pg_temp.place('one'), :place::bigint, 'poll: their place is not moved');
 select t.ids('[{"digest": "\\x01", "body": "a"}]');
 select is(pg_temp.polled('kinds', 100, '{call}'), 'none', 'poll: none of 1001 and a kind');
-select is(pg_temp.place('kinds'), :place::bigint, 'poll: nor is the place of one with kinds');
+select is(pg_temp.place('kinds'), (select max(id) from sms.event),
+	'poll: it passes them, and would pass other kinds');
+select is(pg_temp.polled(x, 100, '{call}'), 'none', 'poll: none of a kind, ' || x)
+from unnest('{reads all,reads two}'::text[]) x;
+select is(pg_temp.place(x), :place::bigint, 'poll: no place is moved by a look at it, ' || x)
+from unnest('{reads all,reads two}'::text[]) x;
 select is(pg_temp.polled('one'), 'none', 'poll: none of 1001');
 select is(pg_temp.place('one'), (select max(id) from sms.event), 'poll: it passes them');
 select t.ids('[{"body": "h"}]');
 select is(pg_temp.polled('two'), 'h', 'poll: what is behind a flood comes');
 select is(pg_temp.place('two'), :place::bigint, 'and no place is moved past it');
-select is(pg_temp.polled('one'), 'h', 'also for who has passed it');
+select is(pg_temp.polled(x), 'h', 'also for who has passed it or looked, ' || x)
+from unnest('{one,reads all,reads two}'::text[]) x;
 
 -- ------------------------------------------------------------------- unseen
 

@@ -1,11 +1,12 @@
 -- A writer and reader makes objects of the names that sms.ingest and the consumer
 -- functions use, in a schema of its own and in pg_temp, and puts them first in its
 -- search_path.  Whatever of them can run raises an exception: the functions that
--- run as their owner must not meet one.
+-- run as their owner must not meet one.  Nor must those that the owner calls, who
+-- may have a schema in the search_path where others can make objects.
 
 create role t_hijacker login in role smshook_writer, smshook_reader;
 select format('grant create on database %I to t_hijacker', current_database()) \gexec
-grant usage on schema t to t_hijacker;
+grant usage on schema t to t_hijacker, smshook_owner;
 insert into sms.keyword values ('HIJACK', 'hijack');
 
 -- Every branch: a message, a keyword, zones, a duplicate, a rejected body.  No
@@ -58,7 +59,7 @@ begin
 	perform from sms.claim('worker', 1, '1 microsecond', null, 1);
 	perform pg_catalog.pg_sleep(0.001);
 	perform from sms.claim('worker', 9, '1 microsecond', null, 1); -- buries one
-	perform from sms.claim('worker', 9, '1 hour', '{incoming_sms}', 3);
+	perform from sms.claim('worker', 9, '1 hour', null, 3);
 	perform sms.fail('worker', 2, 'x');
 	perform sms.fail('worker', 2, 'x', '2 days', 1);
 	perform sms.done('worker', '{2}');
@@ -67,6 +68,9 @@ begin
 	perform from sms.take_reply('1', 'hijack', '2026-01-14', '10 days');
 	perform from sms.take_reply('00 1', null, '2026-01-14', '10 days');
 	perform sms.drop_consumer('worker');
+	perform sms.newest_id();
+	perform from sms.unseen(0, null, 9);
+	perform from sms.unseen(0, '{call,incoming_sms}', 9);
 	perform t.refused('select sms.poll('''')');
 	perform t.refused('select sms.poll(''x'', 0)');
 	perform t.refused('select sms.poll(''x'', 1, ''{null}'')');
@@ -74,9 +78,40 @@ begin
 	perform t.refused('select sms.ack(''poller'', 999)');
 	perform t.refused('select sms.seek(''poller'', 999)');
 	perform t.refused('select sms.claim(''x'', 1, ''0'')');
+	perform t.refused('select sms.claim(''poller'', kinds => ''{call}'')');
 	perform t.refused('select sms.fail(''poller'', null, ''x'')');
 	perform t.refused('select sms.take_reply(null, null, null, null)');
 	perform t.refused('select sms.take_reply(''1'', ''a b'', ''2026-01-14'', ''1 day'')');
+end
+$$;
+-- What the owner calls, and what they lead to; undone, for it purges all.  The
+-- consumers hold the events back by each of the ways, then by none.
+create function t.keep() returns void language plpgsql as $$
+begin
+	perform from sms.poll('behind', 1, '{incoming_sms,delivery_status}');
+	perform from sms.claim('at work', 2, '1 hour', null, 1);
+	perform sms.fail('at work', 1, 'x');
+	perform sms.newest_id();
+	perform from sms.unseen(0, null, 9);
+	perform from sms.unseen(0, '{call,incoming_sms}', 9);
+	perform pg_catalog.to_jsonb(l) from sms.consumer_lag l;
+	perform sms.purge('0');
+	perform from sms.forget('1');
+	perform from sms.redact('0');
+	perform from sms.purge_step('2100-01-01', null, 1);
+	perform sms.drop_consumer('behind');
+	perform sms.drop_consumer('at work');
+	perform from sms.forget('1');
+	perform from sms.forget('00 123-456');
+	perform from sms.redact('0');
+	perform from sms.purge_step('2100-01-01', null, 1);
+	perform sms.purge('0');
+	perform t.refused('select sms.purge(null)');
+	perform t.refused('select sms.redact(''-1 s'')');
+	perform t.refused('select sms.forget('''')');
+	raise sqlstate 'UNDO1';
+exception when sqlstate 'UNDO1' then
+	null;
 end
 $$;
 create function t.refused(call text) returns void language plpgsql as $$
@@ -134,8 +169,18 @@ begin
 			'regexp_replace(text, text, text) returns text',
 			'extract(text, interval) returns numeric',
 			'refuse(text, text) returns void', 'bury(text, bigint[]) returns void',
-			'take_place(text, text[], boolean) returns bigint',
-			'phone_number(text) returns text', 'consumer_key(text) returns bigint',
+			'take_place(text, text[]) returns bigint', 'newest_id() returns bigint',
+			'phone_number(text) returns text', 'current_setting(text) returns text',
+			'lock_consumer(text, boolean) returns boolean',
+			'ltrim(text, text) returns text', 'convert_to(text, text) returns bytea',
+			'encode(bytea, text) returns text', 'position(text, text) returns int',
+			'position(bytea, bytea) returns int',
+			'check_age(text, interval) returns timestamptz',
+			'is_unseen(bigint, text, bigint) returns boolean',
+			'unseen(bigint, text[], int) returns setof int',
+			'purge_step(timestamptz, timestamptz, int) returns int',
+			'later(timestamptz, timestamptz) returns timestamptz',
+			'counted(bigint) returns bigint',
 			'check_call(text, text, int, text[]) returns void',
 			'collect(bigint[], bigint) returns bigint[]'] loop
 			execute format('create function %s.%s language plpgsql as '
@@ -143,6 +188,10 @@ begin
 		end loop;
 		execute format('create aggregate %s.array_agg(bigint) '
 			'(sfunc = %1$s.collect, stype = bigint[])', s);
+		execute format('create aggregate %s.max(timestamptz) '
+			'(sfunc = %1$s.later, stype = timestamptz)', s);
+		execute format('create aggregate %s.count(*) '
+			'(sfunc = %1$s.counted, stype = bigint, initcond = 0)', s);
 		foreach o slice 1 in array '{{=,text,text},{=,uuid,uuid},{=,bigint,bigint},
 			{=,integer,integer},{>,integer,integer},{<=,integer,integer},
 			{*,integer,integer},{<,timestamptz,timestamptz},{=,bytea,bytea},
@@ -154,7 +203,9 @@ begin
 			{>=,timestamptz,timestamptz},{+,timestamptz,interval},
 			{<=,interval,interval},{<,interval,interval},{>=,interval,interval},
 			{*,interval,float8},{*,numeric,float8},{^,float8,float8},
-			{||,bigint[],bigint[]},{!~,text,text},{<>,text,text}}'::text[] loop
+			{||,bigint[],bigint[]},{!~,text,text},{<>,text,text},
+			{>,bigint,integer},{<=,bigint,integer},{-,bigint,bigint},
+			{||,text[],text[]},{<@,text[],text[]},{=,text[],text[]}}'::text[] loop
 			f := format('%s.%I', s, 'operator ' || array_to_string(o, ' '));
 			execute format('create function %s(%s, %s) returns %s language plpgsql '
 				'as ''begin raise exception $m$hijacked: %s$m$; end''', f, o[2], o[3],
@@ -208,9 +259,31 @@ create temp table consumer as select 1 as hijacked;
 set search_path = pg_temp, evil, pg_catalog;
 call evil.fall('select t.consume()') \gset temp_
 
+-- The owner, in the same ways: first with false objects of another role's.
+\c - smshook_owner
+set client_min_messages = warning;
+set search_path = evil, pg_catalog;
+call evil.fall('select t.keep()') \gset owner_last_
+\c - smshook_owner
+set client_min_messages = warning;
+create temp table x(); -- makes pg_temp
+create temp table event as select 1 as hijacked;
+create temp table consumer as select 1 as hijacked;
+create temp table consumer_lag as select 1 as hijacked;
+create temp table lease as select 1 as hijacked;
+set search_path = pg_temp, evil, pg_catalog;
+call evil.fall('select t.keep()') \gset owner_first_
+call evil.fall('select format(''%s'', ''x''::text)') \gset owner_armed_
+-- As public was before PostgreSQL 15: behind pg_catalog, where what fits better wins.
+\c - smshook_owner
+set client_min_messages = warning;
+set search_path = pg_catalog, evil;
+call evil.fall('select t.keep()') \gset owner_public_
+call evil.fall('select from unnest(''{x}''::text[])') \gset better_
+
 \c - postgres
 begin;
-select plan(11);
+select plan(13);
 select is(concat_ws(' ', :'function_result', :'operator_result',
 	:'aggregate_result', :'event_hijacked'), 'caught caught caught 1',
 	'(the traps are armed)');
@@ -236,6 +309,10 @@ select is((select array_agg(reason) from sms.rejected), '{no}',
 	'and the rejected body');
 select is(concat_ws(' ', :'last_result', :'first_result', :'temp_result'), 'free free free',
 	'nor did a function of the consumers meet one');
+select is(concat_ws(' ', :'owner_armed_result', :'better_result'), 'caught caught',
+	'(the traps are armed for the owner)');
+select is(concat_ws(' ', :'owner_last_result', :'owner_first_result', :'owner_public_result'),
+	'free free free', 'nor did what the owner calls');
 select is((select string_agg(concat_ws(' ', name, last_id), ', ' order by name)
 		from sms.consumer), (select 'poller ' || max(id) from sms.event),
 	'and they did what they say');

@@ -8,7 +8,7 @@ select (t.ids('[{"body": "verify old"}]'))[1] as old_strings \gset
 \c -
 
 begin;
-select plan(32);
+select plan(48);
 
 select is((select keyword from sms.event where id = :old_strings), 'VERIFY',
 	'standard_conforming_strings = off changes nothing');
@@ -59,10 +59,18 @@ select throws_ok($$ insert into sms.keyword values ('STOP', repeat('ü', 32)) $$
 	'23514', null, 'and not 64');
 select throws_ok($$ insert into sms.keyword values ('STOP', '') $$,
 	'23514', null, 'a channel has a name');
-select throws_ok($$ insert into sms.keyword values ('Stop', 'x') $$,
-	'23514', null, 'a keyword is upper case');
-select throws_ok($$ insert into sms.keyword values ('', 'x') $$,
-	'23514', null, 'a keyword is not empty');
+
+-- What can be the first word of a text, and nothing that would never match.
+select is(left(t.error(format('insert into sms.keyword values (%L, ''x'')', keyword)), 5),
+	x.want, format('keyword %s: %s', coalesce(quote_literal(left(keyword, 20)), 'null'), x.want))
+from (values
+	('VERIFY', 'none'), ('123456', 'none'), ('DON''T', 'none'), ('日本', 'none'), ('😀', 'none'),
+	(repeat('X', 64), 'none'), (repeat('X', 65), '23514'), ('verify', '23514'), ('Verify', '23514'),
+	('VERIFY!', '23514'), ('"VERIFY"', '23514'), ('TWO WORDS', '23514'), (' VERIFY', '23514'),
+	(E'VERIFY\t', '23514'), ('!', '23514'), ('', '23514'), (null, '23502')
+) x(keyword, want);
+select is_empty('select keyword from sms.keyword except select sms.first_word(keyword || '' now'')
+	from sms.keyword', 'which the receiver makes of a text that begins with it');
 
 select * from finish();
 rollback;

@@ -9,12 +9,17 @@ select sms.poll('Bob''s shop'), sms.poll('up to date');
 select sms.ack('up to date', (select max(id) from sms.event));
 commit;
 \set notice `psql -XqAt -d :'DBNAME' -c "select sms.purge('1 day')" 2>&1`
+-- Now by a lease and by a dead letter alone.
 select sms.seek('Bob''s shop', null);
+select count(*) from sms.claim('at work');
+select sms.fail('buried', id, 'x') from sms.claim('buried', max_attempts => 1);
+\set held `psql -XqAt -d :'DBNAME' -c "select sms.purge('1 day')" 2>&1`
+select sms.drop_consumer('at work'), sms.drop_consumer('buried');
 \set silence `psql -XqAt -d :'DBNAME' -c "select sms.purge('1 day')" 2>&1`
 
 begin;
 set local client_min_messages = warning; -- of the many that come below
-select plan(88);
+select plan(104);
 
 select matches(:'notice'::text, 'NOTICE:  sms\.purge: consumer ''Bob''''s shop'' has still to see',
 	'purge: a notice names who holds events');
@@ -22,6 +27,12 @@ select matches(:'notice'::text, 'HINT: .*sms\.consumer_lag.*sms\.drop_consumer',
 	'and says what to do');
 select unalike(:'notice'::text, '%up to date%', 'it does not name others');
 select matches(:'notice'::text, '(^|\n)0(\n|$)', 'what they hold is not counted');
+select matches(:'held'::text, 'NOTICE: .* consumer ''at work'' has', 'who has one claimed is named');
+select matches(:'held'::text, 'NOTICE: .* consumer ''buried'' has', 'who has a dead letter, too');
+select matches(:'held'::text, 'HINT: .*sms\.lease.*sms\.dead_letter.*sms\.drop_consumer',
+	'and where they are');
+select is((select count(*)::int from regexp_matches(:'held'::text, 'NOTICE', 'g')), 2, 'nobody else');
+select matches(:'held'::text, '(^|\n)0(\n|$)', 'these are not counted either');
 select is(:'silence'::text, '1', 'no notice when nobody holds any');
 select sms.drop_consumer(name) from sms.consumer;
 
@@ -134,7 +145,25 @@ select sms.poll('kinds', 1, '{call}');
 select is(sms.purge('2 days'), 4::bigint, 'held: with kinds, those kinds alone');
 select is(pg_temp.left_over(), 'e call', 'held: the call');
 select sms.poll('kinds', 1, '{nonsense,Call}');
-select is(sms.purge('2 days'), 1::bigint, 'held: by kinds that it asked for last');
+select is(sms.purge('2 days'), 0::bigint, 'held: by kinds that it ever asked for');
+select is(pg_temp.left_over(), 'e call', 'held: the call still');
+select sms.seek('kinds', 0), sms.poll('kinds', 1, '{nonsense,Call}');
+select is(sms.purge('2 days'), 1::bigint, 'held: after sms.seek, by those that it asks for then');
+rollback to s3;
+
+-- A look at one kind, without an ack, gives the others to nobody.
+select sms.poll('shop', 1), sms.poll('shop', 1, '{call}');
+select is(sms.purge('2 days'), 0::bigint, 'held: all, after a look at one kind');
+select is((select string_agg(body, ' ') from sms.poll('shop')), 'a b c d e call', 'held: to be read');
+rollback to s3;
+select sms.poll('shop', 1, '{call}'), sms.poll('shop', 1, '{incoming_sms}');
+select is(sms.purge('2 days'), 0::bigint, 'held: of both kinds, after a look at the second');
+rollback to s3;
+select sms.seek('any', 0);
+select is(sms.purge('2 days'), 0::bigint, 'held: all, by one that has not asked yet');
+select sms.poll('any', 1, '{call}');
+select is(sms.purge('2 days'), 4::bigint, 'held: until it does');
+select is(pg_temp.left_over(), 'e call', 'held: then its kinds alone');
 rollback to s3;
 select t.ids(jsonb_build_array(
 	jsonb_build_object('body', 'first', 'digest', '\x0f', 'received_at', now() - interval '3 days'),
@@ -196,6 +225,11 @@ from (values
 select is(sms.is_unseen(5, 'nonsense', 1), true, 'is_unseen: one that is leased');
 select is(sms.is_unseen(6, 'nonsense', 1), true, 'is_unseen: a dead letter');
 select is(sms.is_unseen(null, null, null), false, 'is_unseen: no event');
+select sms.seek('slow', pg_temp.id('b'));
+select is(sms.is_unseen(pg_temp.id('b') + x.n, 'nonsense', x.duplicate_of), x.want,
+	'is_unseen, of any kind: ' || x.what)
+from (values (0, null, false, 'at the place'), (1, null, true, 'after it'),
+	(1, 1, false, 'a duplicate')) x(n, duplicate_of, want, what);
 rollback to s;
 
 -- ------------------------------------------------------------------ the steps

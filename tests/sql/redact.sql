@@ -10,7 +10,7 @@ select sms.drop_consumer('shop');
 
 begin;
 set local client_min_messages = warning; -- of the many that come below
-select plan(82);
+select plan(87);
 
 select matches(:'notice'::text, 'NOTICE:  sms\.forget: 2 events of this number are left',
 	'forget: a notice tells of what is left');
@@ -115,6 +115,26 @@ select bag_eq('select to_jsonb(m) - ''phone'' from sms.message m',
 select is((select count(*)::int from sms.conversation where at < '2026-02-01'
 		and event_id in (select id from sms.event where received_at < now() - interval '5 days')), 0,
 	'nothing of it is in sms.conversation');
+rollback to s;
+
+-- A number that comes back: of a message whose status was decided long ago a late
+-- receipt tells it again.
+select t.ids(pg_temp.event('final', '9 days', '{"kind": "delivery_status", "message_id": "back",
+	"status": "delivered"}'));
+select sms.redact('5 days');
+select is((select phone from sms.message where message_id = 'back'), null, '(it has gone)');
+select t.ids(pg_temp.event('late', '1 day', '{"kind": "delivery_status", "message_id": "back",
+	"status": "queued"}'));
+select is((select phone from sms.message where message_id = 'back'), '+491701234', '(it is back)');
+savepoint s4;
+select is(sms.redact('5 days'), 0::bigint, 'redact: no event of that age has a number');
+select is((select phone from sms.message where message_id = 'back'), null,
+	'redact: but the message, which loses it again');
+rollback to s4;
+select sms.poll('slow');
+select sms.redact('5 days');
+select is((select phone from sms.message where message_id = 'back'), '+491701234',
+	'redact: not while a consumer has still to see what decided it');
 rollback to s;
 
 -- Rejected bodies.

@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(67);
+select plan(97);
 
 select dblink_connect('one', t.conninfo());
 select dblink_connect('two', t.conninfo());
@@ -28,8 +28,25 @@ create function t.answer(connection text) returns text language plpgsql as $$
 declare
 	answer text;
 begin
-	answer := (select d.answer from dblink_get_result(connection) as d(answer text));
+	begin
+		answer := (select d.answer from dblink_get_result(connection) as d(answer text));
+	exception when others then
+		answer := sqlstate || ' ' || sqlerrm;
+	end;
 	perform from dblink_get_result(connection) as d(answer text);
+	return answer;
+end
+$$;
+-- What a query answers in a transaction of a session, and whether it writes: that
+-- takes a transaction id, and at the commit a flush of the disk.
+create function t.writes(connection text, query text) returns text language plpgsql as $$
+declare
+	answer text;
+begin
+	perform dblink_exec(connection, 'begin');
+	answer := coalesce(t.on(connection, query), 'null') || coalesce(t.on(connection,
+		'select '' writes'' from pg_current_xact_id_if_assigned() x where x is not null'), '');
+	perform dblink_exec(connection, 'rollback');
 	return answer;
 end
 $$;
@@ -88,22 +105,50 @@ select t.on('one', format($$ select sms.ack('new', %s) $$, :a + 2));
 select is(t.on('two', $$ select t.polled('new') $$), '40001',
 	'repeatable read: an error, rather than what was seen already');
 select dblink_exec('two', 'rollback');
+select dblink_exec('two', 'begin isolation level repeatable read');
+select t.on('two', 'select count(*) from sms.event');
+select t.claimed('of today', 1);
+select is(t.on('two', $$ select t.claimed('of today', 1) $$), '40001',
+	'repeatable read: the same for a claim, and for a new consumer');
+select dblink_exec('two', 'rollback');
+select dblink_exec('two', 'begin isolation level repeatable read');
+select t.on('two', 'select count(*) from sms.event');
+select t.claimed('of today', 1);
+select is(t.on('two', $$ select t.claimed('of today', 1) $$), '40001',
+	'repeatable read: the same for a claim of a known one');
+select dblink_exec('two', 'rollback');
+select dblink_exec('two', 'begin isolation level repeatable read');
+select t.on('two', 'select count(*) from sms.event');
+select t.polled('new today');
+select is(t.on('two', $$ select t.polled('new today') $$), '40001',
+	'repeatable read: the same for a poll of a new one');
+select dblink_exec('two', 'rollback');
+select dblink_exec('two', 'begin isolation level repeatable read');
+select t.on('two', 'select count(*) from sms.event');
+select is(t.on('two', format($$ select t.polled('new today') || ' ' || sms.ack('new today', %s) $$,
+	:a + 3)), 'a b c d ' || :a + 3, 'repeatable read: no error where nobody else was');
+select dblink_exec('two', 'rollback');
+select sms.drop_consumer('of today'), sms.drop_consumer('new today');
 
 -- ------------------------------------------------------------ who waits for it
 
 select dblink_exec('one', 'begin');
 select t.on('one', $$ select t.polled('new') $$);
-select dblink_send_query('two', format($$ select sms.ack('new', %s) $$, :a + 3));
-select is(t.waits('two', :pid_two), true, 'ack waits for the poll of another session');
-select t.on('one', format($$ select sms.ack('new', %s) $$, :a + 2));
+select is(t.on('two', format($$ select sms.ack('new', %s) $$, :a + 3)), (:a + 3)::text,
+	'ack does not wait for the poll of another session');
+select is(t.on('one', format($$ select sms.ack('new', %s) $$, :a + 2)), (:a + 3)::text,
+	'whose own ack does not move the place back');
 select dblink_exec('one', 'commit');
-select is(t.answer('two'), (:a + 3)::text, 'and then moves the place on');
 select is((select last_id from sms.consumer where name = 'new'), :a::bigint + 3, 'it is kept');
+select dblink_exec('one', 'begin');
+select t.on('one', format($$ select sms.ack('new', %s) $$, :a + 3));
+select is(t.on('two', $$ select t.polled('new') $$), 'none', '(all is seen)');
+select dblink_exec('one', 'rollback');
 
 select dblink_exec('one', 'begin');
 select t.on('one', $$ select t.polled('new') $$);
 select dblink_send_query('two', $$ select sms.seek('new', 0) $$);
-select is(t.waits('two', :pid_two), true, 'so does seek');
+select is(t.waits('two', :pid_two), true, 'seek does');
 select is(t.on('one', $$ select sms.seek('new', 0) $$), '0',
 	'a seek of the one that has it does not wait for the other');
 select dblink_exec('one', 'commit');
@@ -227,6 +272,80 @@ select dblink_send_query('two', $$ select sms.retry('work') $$);
 select is(t.waits('two', :pid_two), true, 'the same in another session waits');
 select dblink_exec('one', 'commit');
 select is(t.answer('two'), '0', 'and brings nothing back a second time');
+
+-- Dead letters that come back to a consumer that goes: no lease is left without one.
+create function t.held(consumer text) returns int language sql as $$
+	select (select count(*) from sms.consumer c where c.name = held.consumer)
+		+ (select count(*) from sms.lease l where l.consumer = held.consumer)
+		+ (select count(*) from sms.dead_letter d where d.consumer = held.consumer)
+$$;
+insert into sms.dead_letter (consumer, event_id, attempts, reason, died_at)
+	values ('work', :a + 1, 10, 'x', now());
+select dblink_exec('one', 'begin');
+select is(t.on('one', $$ select sms.retry('work') $$), '1', 'retry in an open transaction');
+select dblink_send_query('two', $$ select sms.drop_consumer('work') $$);
+select is(t.waits('two', :pid_two), true, 'drop_consumer waits for it');
+select dblink_exec('one', 'commit');
+select is(t.answer('two'), 't', 'and then drops the consumer');
+select is(t.held('work'), 0, 'with all that it had');
+
+select t.claimed('work', 1, '1 hour');
+insert into sms.dead_letter (consumer, event_id, attempts, reason, died_at)
+	values ('work', :a + 1, 10, 'x', now());
+select dblink_exec('one', 'begin');
+select is(t.on('one', $$ select sms.drop_consumer('work') $$), 't',
+	'drop_consumer in an open transaction');
+select dblink_send_query('two', $$ select sms.retry('work') $$);
+select is(t.waits('two', :pid_two), true, 'retry waits for it');
+select dblink_exec('one', 'commit');
+select is(t.answer('two'), '22023 sms.retry: there is no consumer ''work''',
+	'and is told that there is no such consumer');
+select is(t.held('work'), 0, 'nothing of it is left');
+
+-- ------------------------------------------------------- those who find nothing
+
+-- An application that asks each second must not write each second.
+select is(t.writes('two', $$ select t.polled('idle') $$), 'a b c d e writes',
+	'(that a consumer begins is written)');
+select t.polled('idle'), t.polled('idle some', '{call,nonsense}');
+select t.claimed('busy', 3), t.claimed('busy', 2);
+select is(t.writes('two', $$ select t.polled('idle') $$), 'a b c d e',
+	'a poll without an ack writes nothing');
+select sms.ack('idle', sms.newest_id());
+select is(t.writes('two', $$ select t.polled('idle') $$), 'none', 'nor one that finds nothing');
+select is(t.writes('two', $$ select t.polled('idle some', '{nonsense,call}') $$), 'none',
+	'nor one for kinds that never came');
+select is(t.writes('two', $$ select t.polled('idle some', '{call}') $$), 'none',
+	'nor one for fewer of them');
+select is(t.writes('two', $$ select t.claimed('busy', 9) $$), 'none',
+	'nor a claim that finds nothing, while others are at work');
+select sms.done('busy', (select array_agg(id) from sms.event));
+select is(t.writes('two', $$ select t.claimed('busy', 9) $$), 'none',
+	'nor one when all is done');
+select is(t.writes('two', $$ select string_agg(lag::text, ' ' order by consumer) from sms.consumer_lag
+	where consumer in ('busy', 'idle', 'idle some') $$), '0 0 0', 'nor does a look at the lag');
+select sms.seek('busy', 0);
+select is(t.writes('two', $$ select t.claimed('busy', 1) $$), 'a1 writes',
+	'(one that finds something does)');
+
+-- ---------------------------------------------------- a claim of what is purged
+
+delete from sms.event;
+select sms.drop_consumer(name) from sms.consumer;
+select t.ids('[{"body": "a"}, {"body": "b"}]');
+select sms.seek('work', null);
+select dblink_exec('one', 'begin');
+select is(t.on('one', $$ select sms.purge('0') $$), '2', 'purge in an open transaction');
+select is(t.on('two', $$ select sms.seek('work', 0) $$), '0', 'a seek back meanwhile');
+select is(t.on('two', $$ select t.claimed('work', 1, '1 microsecond') $$), 'a1',
+	'and a claim of what is being purged');
+select dblink_exec('one', 'commit');
+select is(t.on('one', $$ select cardinality(t.ids('[{"body": "c"}, {"body": "d"}]')) $$), '2',
+	'(others come)');
+select is(t.on('two', $$ select t.claimed('work', 1) $$), 'c1', 'the next claim gets the next event');
+select is((select count(*)::int from sms.lease), 1, 'and ends the lease of the one that is gone');
+select is(t.on('two', $$ select sms.done('work', array[sms.newest_id() - 1]) $$), '1', 'that is done');
+select is(t.on('one', $$ select sms.purge('0') $$), '1', 'nothing of it stops the next purge');
 
 -- -------------------------------------------------------------------- replies
 

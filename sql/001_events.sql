@@ -283,8 +283,8 @@ begin
 		ingest.content_type, ingest.raw)
 		as i(ingest_id, received_at, source, remote_addr, http_status, reason,
 			content_type, raw)
-	where i.http_status is not null and not exists ( -- smshook rejected retry
-		select from sms.event e where e.ingest_id = i.ingest_id)
+	where i.http_status is not null and ( -- by smshook rejected retry
+		select e.id from sms.event e where e.ingest_id = i.ingest_id) is null
 	on conflict do nothing;
 
 	-- Of arrays the planner expects ten elements; with a loop for the join of

@@ -23,8 +23,8 @@ comment on column sms.consumer.name is 'What the application calls itself.';
 comment on column sms.consumer.last_id is
 	'Its place: it has still to see what has a larger id.';
 comment on column sms.consumer.kinds is
-	'Kinds that it has asked for, null: all; empty: none yet. Only events of these '
-	'are kept for it. sms.seek begins anew.';
+	'Kinds that it has asked for, null: all. Only events of these are kept for it. '
+	'Empty: none since sms.seek; all are kept until it asks.';
 comment on column sms.consumer.max_attempts is
 	'Claims of one event before it is a dead letter, as asked for last.';
 comment on column sms.consumer.created_at is 'When it began.';
@@ -88,10 +88,10 @@ begin
 	elsif max is null or max < 1 then
 		perform sms.refuse(format('%s: max is %s', called,
 			coalesce(max::text, 'null')), 'Ask for 1 event or more.');
-	elsif cardinality(kinds) = 0 or exists (select from unnest(kinds) as k(kind)
+	elsif cardinality(kinds) = 0 or array_ndims(kinds) > 1 or exists (select from unnest(kinds) as k(kind)
 		where k.kind is null)
 	then
-		perform sms.refuse(called || ': kinds is empty, or null is in it',
+		perform sms.refuse(called || ': kinds is empty, no plain list, or has a null',
 			'Name kinds as in ''{incoming_sms}'', or leave it out for all.');
 	end if;
 end
@@ -234,7 +234,7 @@ begin
 	-- with each poll.
 	if not found and newest > place + 1000 then
 		update sms.consumer c set last_id = newest
-			where c.name = poll.consumer
+			where c.name = poll.consumer and c.last_id < newest
 				and (poll.kinds is null or c.kinds <@ poll.kinds);
 	end if;
 end
@@ -280,9 +280,11 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-	newest bigint := sms.newest_id();
+	newest bigint;
 begin
 	perform sms.check_call('sms.seek', consumer, 1, null);
+	perform sms.lock_consumer(consumer, false);
+	newest := sms.newest_id(); -- after the wait for the lock
 	-- one that was purged counts, too
 	if id < 0 or id > greatest(newest, (select q.last_value from sms.event_id q
 		where q.is_called))
@@ -290,7 +292,6 @@ begin
 		perform sms.refuse(format('sms.seek: %s is not between 0 and the newest id, %s',
 			id, newest), '0 is before the oldest event; null is after the newest.');
 	end if;
-	perform sms.lock_consumer(consumer, false);
 	insert into sms.consumer as c (name, last_id, kinds, moved_at)
 		values (seek.consumer, coalesce(seek.id, newest), '{}', clock_timestamp())
 		on conflict (name) do update set last_id = excluded.last_id,
@@ -355,6 +356,7 @@ declare
 	dead bigint[];
 	gone bigint[];
 	fresh bigint[];
+	newest bigint;
 	last bigint;
 begin
 	perform sms.check_call('sms.claim', consumer, max, kinds);
@@ -370,8 +372,9 @@ begin
 		where c.name = claim.consumer and (c.kinds <@ claim.kinds) is not true)
 	then
 		perform sms.refuse(format('sms.claim: %L has asked for other kinds too, and '
-			'would never see them', consumer), 'Claim for other kinds by another '
-			'name; or call sms.seek with its last_id, to read these alone from now on.');
+			'would never see them', consumer), 'Some sms.poll or sms.claim of this name '
+			'was for more. Claim these by another name; or stop its workers and call '
+			'sms.seek with its last_id: then the next call says what it reads.');
 	end if;
 	update sms.consumer c set max_attempts = claim.max_attempts
 		where c.name = claim.consumer and c.max_attempts <> claim.max_attempts;
@@ -399,6 +402,7 @@ begin
 		where l.consumer = claim.consumer and l.event_id = any (again);
 
 	if coalesce(cardinality(again), 0) < max then
+		newest := sms.newest_id();
 		with unseen as materialized (
 			select u.id from sms.unseen(place, kinds,
 				claim.max - coalesce(cardinality(again), 0)) u
@@ -411,6 +415,9 @@ begin
 		select (select array_agg(l.event_id) from leased l),
 			(select u.id from unseen u order by u.id desc limit 1)
 		into fresh, last;
+		if last is null and newest > place + 1000 then
+			last := newest; -- as sms.poll does
+		end if;
 		update sms.consumer c set last_id = last, moved_at = claimed_at
 			where c.name = claim.consumer and c.last_id < last;
 	end if;

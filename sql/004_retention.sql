@@ -187,14 +187,14 @@ begin
 		where left(e.phone, 250) = left(number, 250) and e.phone = number
 			and e.id = any (ids);
 	delete from sms.recent_body r where r.first_id = any (ids);
-	update sms.message m set phone = null
-		where left(m.phone, 250) = left(number, 250) and m.phone = number;
 	-- A rejected body was not decoded: its digits may be apart.
 	update sms.rejected r set body = null
 		where char_length(number) >= 6
 			and position(convert_to(number, 'UTF8') in r.body) > 0
 			or char_length(digits) >= 6 and digits !~ '[^0-9]'
 			and position(digits in translate(encode(r.body, 'escape'), ' .-()', '')) > 0;
+	update sms.message m set phone = null
+		where left(m.phone, 250) = left(number, 250) and m.phone = number;
 	if waiting > 0 then
 		raise notice 'sms.forget: % events of this number are left, for a consumer has '
 			'still to see them', waiting

@@ -5,7 +5,7 @@
 check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make -j2 check; }
 
 check_sanitized() {
-	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j2 check
+	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j2 check-programs
 }
 
 check_threads() {
@@ -62,7 +62,7 @@ run_tests() {
 	install_test_packages
 	end
 	one_run gcc "$build/gcc" 'gcc: build, make check (some minutes)'
-	one_run sanitized "$build/asan" 'clang with address and undefined sanitizers: make check (some minutes)'
+	one_run sanitized "$build/asan" 'clang with address and undefined sanitizers: make check-programs (some minutes)'
 	one_run threads "$build/tsan" 'clang with thread sanitizer: make check-threads (some minutes)'
 	one_run dist "$build/gcc" 'make distcheck, with its fast tests (a minute)'
 	one_run lint "$build/gcc" 'make lint'

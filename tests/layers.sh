@@ -5,7 +5,7 @@ set -u
 cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
-groups='err log text clock
+groups='err log text clock stdfiles
 sha256 screen
 conf_value
 conf durable json_scan datetime status migrations pq

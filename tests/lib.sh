@@ -35,7 +35,7 @@ end() {
 # run_job LOG COMMAND...: in a process group of its own with a dot each five
 # seconds; never in the foreground, where bash would not hear a signal.
 run_job() {
-	local tick=0 limit=600 status
+	local tick=0 limit=900 status
 	hold_signals
 	set -m
 	"${@:2}" >>"$1" 2>&1 </dev/null 9>&- &

@@ -259,7 +259,7 @@ create temp table consumer as select 1 as hijacked;
 set search_path = pg_temp, evil, pg_catalog;
 call evil.fall('select t.consume()') \gset temp_
 
--- The owner, in the same ways: first with false objects of another role's.
+-- The owner, in the same ways.
 \c - smshook_owner
 set client_min_messages = warning;
 set search_path = evil, pg_catalog;

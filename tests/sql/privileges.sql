@@ -7,7 +7,7 @@ create role t_nobody login;
 \i :src/sql/roles.sql
 
 begin;
-select plan(27);
+select plan(28);
 
 -- ------------------------------------------------------- by the catalog
 
@@ -101,6 +101,11 @@ select is_empty($$ select oid::regproc from pg_proc
 	where pronamespace = 'sms'::regnamespace and prosecdef
 	and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false) $$,
 	'with a search_path of their own');
+select is_empty($$ select p.oid::regproc from pg_proc p join pg_language l on l.oid = p.prolang
+	where p.pronamespace = 'sms'::regnamespace and l.lanname = 'plpgsql' and p.proname <> 'at_zone'
+	and obj_description(p.oid, 'pg_proc') !~ '^Internal'
+	and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false) $$,
+	'and so have all others that people call');
 select is((select bool_or(rolsuper) from pg_proc p join pg_roles r on r.oid = p.proowner
 		where p.pronamespace = 'sms'::regnamespace), false,
 	'their owner needs to be no superuser');

@@ -43,8 +43,27 @@ class Tap:
         self.out.write(f"1..{self.n}\n")
 
 
+# What has a script of its own beside tests/system.sh: see tests/system/README.
+PARTS = {"readers": ("test_consumers", "test_docs", "test_large", "test_migration", "test_readers",
+                     "test_work"),
+         "commands": ("test_purge_command", "test_rejected", "test_sample", "test_tail")}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        for part, modules in PARTS.items():
+            if item.module.__name__ in modules:
+                item.add_marker(part)
+    if os.environ.get("SMSHOOK_FAST"):
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("long")])
+        items[:] = [i for i in items if not i.get_closest_marker("long")]
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes its time")
+    config.addinivalue_line("markers", "readers: of applications that read")
+    config.addinivalue_line("markers", "commands: of the command smshook")
     fd = os.environ.pop("SMSHOOK_TAP_FD", None)
     if fd:
         config.pluginmanager.register(Tap(int(fd)))

@@ -189,7 +189,7 @@ begin
 			on conflict do nothing; -- but with an old snapshot: an error
 		return 0;
 	end if;
-	if known = '{}' or known is not null and (take_place.kinds <@ known) is not true then
+	if known is not null and (take_place.kinds <@ known) is not true then
 		update sms.consumer c set kinds = case when take_place.kinds is not null
 				then array(select distinct unnest(known || take_place.kinds)) end
 			where c.name = take_place.consumer;

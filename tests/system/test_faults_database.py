@@ -701,7 +701,7 @@ def test_a_file_that_cannot_be_removed(bench):
     new.chmod(0o500)
     try:
         done = bench.command("spool", "drain")
-        assert done.returncode == 1 and b"cannot be removed" in done.stdout
+        assert done.returncode == 1 and b"cannot be removed" in done.stderr
         r = bench.start()
         wait_for("the rows", lambda: bench.execute("select count(*) from sms.event") == [(3,)])
         time.sleep(2)

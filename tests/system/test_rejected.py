@@ -8,7 +8,8 @@ import pytest
 import receiver as rx
 from drivers import Fcgi, Request, post
 from load import delivery, sms
-from process import run
+from postgres import INGEST_LOCK
+from process import Process, new_folder, run, wait_for
 
 CUT = b'{"event":"incoming_sms","phone":"+49151","message":"Hi'
 NO_EVENT = b'{"event":"incoming_sms","message":"nobody"}'
@@ -42,7 +43,7 @@ def site(start, database, top):
 
 @pytest.fixture
 def rejected(programs, top, database, site):
-    """rejected(argument...): as the owner; its output as lines."""
+    """rejected(argument...): as the owner; its output, and .errors."""
     def call(*arguments, user="postgres", sources=None, env=None, code=0,
              may_pass=False):
         config = rx.write_config(top, site.text(
@@ -50,7 +51,10 @@ def rejected(programs, top, database, site):
         done = run([programs / "smshook", "-c", config, "rejected", *arguments], env=env)
         rx.check_log((done.stdout + done.stderr).decode(errors="replace"), config.read_text())
         assert done.returncode in (code, 0 if may_pass else code), done
+        call.errors = done.stderr.decode()
         return done.stdout
+    call.config = lambda: rx.write_config(top, site.text(
+        database.postgres.conninfo(database.name)))
     return call
 
 
@@ -114,9 +118,11 @@ def test_rejected_show(rejected, site, database):
         assert word in out
     assert "Hi" not in out and "incoming" not in out
     assert rejected("show", "--text", number) == body
-    assert b"not in sms.rejected" in rejected("show", "999999", code=1)
+    assert rejected("show", "999999", code=1) == b""
+    assert "FAIL  999999 is not in sms.rejected" in rejected.errors
     database.connection.execute("update sms.rejected set body = null")
-    assert b"no body" in rejected("show", "--text", number, code=1)
+    assert rejected("show", "--text", number, code=1) == b"", "no word in what is a body"
+    assert "no body" in rejected.errors
     rejected("show", number)
 
 
@@ -131,7 +137,8 @@ def test_rejected_needs_no_configuration(programs, database, site):
                     database.postgres.conninfo(database.name, user), "rejected", "list"])
         assert done.returncode == 0 and b"shop" in done.stdout
     done = run([programs / "smshook", "-d", database.writer, "rejected", "list"])
-    assert done.returncode == 1 and b"smshook_reader" in done.stdout
+    assert done.returncode == 1 and b"smshook_reader" in done.stderr
+    assert b"smshook_writer" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [
@@ -173,7 +180,7 @@ def test_rejected_retry_of_all(rejected, site, database):
     site.send(NO_EVENT, status=422)
     out = rejected("retry").decode()
     assert "45 are events now, 2 stay" in out
-    assert out.count(" stays: ") == 2 and "JSON" in out
+    assert rejected.errors.count(" stays: ") == 2 and "JSON" in rejected.errors
     assert [e["message_id"] for e in database.events()] == [f"m{n}" for n in range(45)]
     assert database.value("select count(*) from sms.message") == 45
     assert [r["http_status"] for r in database.rejected()] == [400, 422]
@@ -186,7 +193,8 @@ def test_rejected_retry_fails_when_a_named_one_stays(rejected, site, database):
     _, good = break_rule(database, sms("good"))
     bad = database.rejected()[0]["id"]
     out = rejected("retry", str(bad), "999999", str(good), code=1).decode()
-    assert f"FAIL  {bad} stays:" in out and "999999 is not in sms.rejected" in out
+    assert f"FAIL  {bad} stays:" in rejected.errors
+    assert "999999 is not in sms.rejected" in rejected.errors
     assert "1 are events now, 1 stay" in out
     assert [e["body"] for e in database.events()] == ["good"]
 
@@ -200,8 +208,8 @@ def test_rejected_retry_of_what_postgresql_refuses(rejected, site, database):
     site.send(sms("good"))
     break_rule(database, sms("good"))
     out = rejected("retry").decode()
-    assert "1 are events now, 2 stay" in out and out.count("23514") == 2
-    assert "'no'" not in out
+    assert "1 are events now, 2 stay" in out and rejected.errors.count("23514") == 2
+    assert "'no'" not in rejected.errors
     assert [e["body"] for e in database.events()] == ["yes", "good"]
     database.connection.execute("alter table sms.event drop constraint no")
     assert "2 are events now, 0 stay" in rejected("retry").decode()
@@ -213,8 +221,8 @@ def test_rejected_retry_without_its_source(rejected, site, database):
     """Without its zone its times would be read wrong."""
     site.send(LOCAL)
     _, number = break_rule(database, LOCAL)
-    out = rejected("retry", str(number), sources=["office"], code=1).decode()
-    assert "not in the configuration" in out
+    rejected("retry", str(number), sources=["office"], code=1)
+    assert "not in the configuration" in rejected.errors
     assert database.events() == [] and len(database.rejected()) == 1
 
 
@@ -228,7 +236,10 @@ def test_rejected_retry_as_another(rejected, site, database):
     site.send(LOCAL)
     _, number = break_rule(database, LOCAL)
     for user in ("receiver", "stranger"):
-        assert b"permission denied" in rejected("retry", str(number), user=user, code=1)
+        rejected("retry", str(number), user=user, code=1)
+        assert "permission denied" in rejected.errors
+        assert "the owner of schema sms" in rejected.errors
+        assert "smshook_" not in rejected.errors, "which would not help it"
     assert database.events() == [] and len(database.rejected()) == 1
 
 
@@ -243,6 +254,23 @@ def test_rejected_retry_of_what_is_an_event_already(rejected, site, database):
     rejected("retry")
     assert database.rows("select * from sms.event") == [row]
     assert database.rejected() == []
+
+
+def test_rejected_retry_takes_locks_as_the_receiver_does(rejected, site, database, programs,
+                                                         top):
+    """Which holds that of all ingestion when it comes to the row."""
+    site.send(LOCAL)
+    _, number = break_rule(database, LOCAL)
+    with database.postgres.connect(database.name) as other:
+        with other.transaction():
+            other.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+            p = Process([programs / "smshook", "-c", rejected.config(), "rejected", "retry"],
+                        new_folder(top, "retry") / "log")
+            wait_for("it to wait", lambda: database.value(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted"))
+            other.execute("select from sms.rejected where id = %s for update", [number])
+    assert p.wait() == 0, p.text()
+    assert len(database.events()) == 1 and database.rejected() == []
 
 
 def test_rejected_retry_two_at_once_and_killed(rejected, site, database):

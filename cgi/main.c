@@ -6,8 +6,8 @@
 #include "fcgi.h"
 #include "listener.h"
 #include "log.h"
+#include "stdfiles.h"
 
-#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -200,19 +200,6 @@ static const char help[] =
     "systemd); called by a web server as CGI it answers one request.\n"
     "Keys of the configuration:\n";
 
-/* A file that is opened must not become a standard file, into which something is
- * written later. */
-static void
-open_standard_files(void)
-{
-	int fd;
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 static int
 usage(const char *what)
 {
@@ -227,7 +214,7 @@ main(int argc, char **argv)
 	    {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	const char *conf_path = NULL, *where = NULL;
 	int option;
-	open_standard_files();
+	stdfiles_open();
 	bool is_listening = listener_is(STDIN_FILENO);
 
 	if (!is_listening && cgi_is_called())

@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ADMIN_MS = 10000, NOTIFY_MS = 2000 };
+enum { CONNECT_MS = 10000, NOTIFY_MS = 2000 };
 
-static void say(const char *tag, const char *format, va_list ap)
-    __attribute__((format(printf, 2, 0)));
+static void say(FILE *out, const char *tag, const char *format, va_list ap)
+    __attribute__((format(printf, 3, 0)));
 
 static void
-say(const char *tag, const char *format, va_list ap)
+say(FILE *out, const char *tag, const char *format, va_list ap)
 {
-	printf("%-5s ", tag);
-	vprintf(format, ap);
-	putchar('\n');
-	fflush(stdout);
+	fprintf(out, "%-5s ", tag);
+	vfprintf(out, format, ap);
+	putc('\n', out);
+	fflush(out);
 }
 
 void
@@ -25,16 +25,16 @@ admin_good(const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
-	say("ok", format, ap);
+	say(stdout, "ok", format, ap);
 	va_end(ap);
 }
 
 void
-admin_warn(const char *format, ...)
+admin_warn(struct admin *a, const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
-	say("warn", format, ap);
+	say(a->faults, "warn", format, ap);
 	va_end(ap);
 }
 
@@ -43,7 +43,7 @@ admin_bad(struct admin *a, const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
-	say("FAIL", format, ap);
+	say(a->faults, "FAIL", format, ap);
 	va_end(ap);
 	a->n_failed++;
 }
@@ -62,14 +62,22 @@ admin_misuse(const char *format, ...)
 
 /* ------------------------------------------------------------ statements */
 
+bool
+admin_ask(struct admin *a, const char *what, const char *sql, const char *const *params,
+    int n_params, struct rows *rows_r)
+{
+	if (!db_select(a->db, sql, params, n_params, clock_ms() + a->answer_ms, rows_r))
+		return true;
+	admin_bad(a, "%s: %s", what, db_reason(a->db));
+	return false;
+}
+
 char *
 admin_value(struct admin *a, const char *what, const char *sql, const char *param)
 {
 	struct rows rows;
 	char *value = NULL;
-	if (db_select(a->db, sql, &param, param ? 1 : 0, clock_ms() + ADMIN_MS, &rows)) {
-		admin_bad(a, "%s: %s", what, db_reason(a->db));
-	} else {
+	if (admin_ask(a, what, sql, &param, param ? 1 : 0, &rows)) {
 		const char *first = rows.n > 0 ? rows_text(&rows, 0, 0).ptr : NULL;
 		value = strdup(first ? first : "");
 		if (!value)
@@ -90,7 +98,7 @@ admin_run(struct admin *a, const char *what, const char *sql)
 bool
 admin_connect(struct admin *a)
 {
-	if (db_connect(a->db, clock_ms() + ADMIN_MS)) {
+	if (db_connect(a->db, clock_ms() + CONNECT_MS)) {
 		admin_bad(a, "database: %s; mend %s, or start the server",
 		    db_reason(a->db), a->conninfo_at);
 		return false;
@@ -119,7 +127,7 @@ send_notification(const struct admin *a, const char *channel)
 {
 	struct db *other;
 	struct rows rows = {0};
-	int64_t deadline = clock_ms() + ADMIN_MS;
+	int64_t deadline = clock_ms() + CONNECT_MS;
 	enum err e = db_open(&other, a->conf.conninfo);
 	if (!e)
 		e = db_connect(other, deadline);
@@ -139,7 +147,7 @@ admin_hears(struct admin *a)
 	snprintf(channel, sizeof channel, "smshook_%ld_%lld", (long)getpid(),
 	    (long long)clock_ms());
 	snprintf(sql, sizeof sql, "listen %s", channel);
-	enum err e = db_select(a->db, sql, NULL, 0, clock_ms() + ADMIN_MS, &rows);
+	enum err e = db_select(a->db, sql, NULL, 0, clock_ms() + a->answer_ms, &rows);
 	rows_free(&rows);
 	if (e)
 		return false;
@@ -147,7 +155,7 @@ admin_hears(struct admin *a)
 		     !db_wait_notify(a->db, channel, -1, clock_ms() + NOTIFY_MS);
 	snprintf(sql, sizeof sql, "unlisten %s", channel);
 	if (db_is_connected(a->db) &&
-	    db_select(a->db, sql, NULL, 0, clock_ms() + ADMIN_MS, &rows))
+	    db_select(a->db, sql, NULL, 0, clock_ms() + a->answer_ms, &rows))
 		hears = false;
 	rows_free(&rows);
 	return hears;

@@ -22,6 +22,11 @@ check_schema(struct admin *s)
 		return;
 	if (!*value)
 		admin_bad(s, "schema sms is not there: run smshook migrate");
+	else if (strcmp(value, "0") == 0)
+		admin_warn(s,
+		    "the comment on schema sms tells no version; smshook migrate tells "
+		    "it, and comment on schema sms is 'Schema version ...' brings it "
+		    "back");
 	else if (atoi(value) > migrate_newest())
 		admin_bad(s,
 		    "schema version %s, made by a newer smshook; this one knows %d: "
@@ -49,7 +54,7 @@ check_write(struct admin *s)
 	}
 	ev.kind = TEXT("smshook_check");
 	ev.payload = ev.wire;
-	if (!admin_run(s, "begin", "begin"))
+	if (!admin_run(s, "begin", ADMIN_BEGIN))
 		return;
 	if (db_ingest(s->db, events, 1, false, clock_ms() + TRY_MS))
 		admin_bad(s, "an event cannot be written: %s", db_reason(s->db));
@@ -65,8 +70,9 @@ check_notify(struct admin *s)
 	if (admin_hears(s))
 		admin_good("a notification comes back");
 	else
-		admin_warn("a notification does not come back: listeners need a direct "
-			   "connection, not a pooler in transaction mode");
+		admin_warn(s,
+		    "a notification does not come back: listeners need a direct "
+		    "connection, not a pooler in transaction mode");
 }
 
 /* Settings under which a commit is not what it says. */
@@ -91,7 +97,7 @@ check_settings(struct admin *s)
 	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
 		char *value = admin_value(s, "settings", settings[i].sql, NULL);
 		if (value && strcmp(value, settings[i].want) != 0)
-			admin_warn("%s", settings[i].mend);
+			admin_warn(s, "%s", settings[i].mend);
 		free(value);
 	}
 }
@@ -132,8 +138,9 @@ check_spool(struct admin *s)
 		admin_good(
 		    "spool: can be written; %" PRIu64 " files wait in it", usage.n_files);
 	if (usage.n_bad > 0)
-		admin_warn("spool: %" PRIu64 " files in bad/ could not be read; look at "
-			   "them with smshook spool list",
+		admin_warn(s,
+		    "spool: %" PRIu64 " files in bad/ could not be read; look at "
+		    "them with smshook spool list",
 		    usage.n_bad);
 	spool_close(&sp);
 }
@@ -143,6 +150,7 @@ check(struct admin *s)
 {
 	static void (*const parts[])(struct admin *) = {
 	    check_settings, check_zones, check_schema, check_write, check_notify};
+	s->faults = stdout; /* all of it is the report */
 	admin_good("configuration read");
 	check_spool(s);
 	if (!admin_connect(s) || !admin_check_server(s))

@@ -20,6 +20,7 @@ static const char ingest_sql[] =
 
 struct db {
 	const char *conninfo;
+	const char *rights; /* the hint when permission is denied */
 	PGconn *conn;
 	bool is_loaded;
 	struct hosts hosts;
@@ -61,7 +62,14 @@ db_open(struct db **db_r, const char *conninfo)
 	if (!db)
 		return ERR_MEMORY;
 	db->conninfo = conninfo;
+	db->rights = "(apply sql/roles.sql and grant smshook_writer)";
 	return ERR_OK;
+}
+
+void
+db_set_rights(struct db *db, const char *rights)
+{
+	db->rights = rights;
 }
 
 enum err
@@ -78,7 +86,9 @@ db_load(struct db *db)
 	if (!options) {
 		bool is_safe =
 		    message && strncmp(message, "invalid connection option", 25) == 0;
-		set_reason(db, is_safe ? message : "neither name=value pairs nor a URI");
+		set_reason(db,
+		    is_safe ? message
+			    : "neither name=value pairs, such as dbname=sms, nor a URI");
 		pq.PQfreemem(message);
 		return ERR_CONFIG;
 	}
@@ -241,7 +251,7 @@ next_result(struct db *db, int64_t deadline, PGresult **result_r)
  * administrator should do.  The first row that fits counts; the manual's
  * appendix A lists the codes.  Messages of data errors and of functions in a
  * trigger may quote the data. */
-enum { LOST = 1, QUOTES = 2 }; /* a new connection may do better */
+enum { LOST = 1, QUOTES = 2, DENIED = 4 }; /* LOST: a new connection may do better */
 static const struct {
 	const char *prefix;
 	enum err err;
@@ -260,7 +270,9 @@ static const struct {
     {"42883", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
     {"42P01", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
     {"42703", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
-    {"42501", ERR_DB_DOWN, 0, " (apply sql/roles.sql and grant smshook_writer)"},
+    {"42501", ERR_DB_DOWN, DENIED, " "},
+    {"55P03", ERR_DB_DOWN, 0,
+	" (another session has a lock: see pg_locks and pg_stat_activity)"},
     {"P0", ERR_DB_DOWN, QUOTES, " (raised by a trigger; the server's log says more)"},
     {"38", ERR_DB_DOWN, QUOTES, ""},
     {"39", ERR_DB_DOWN, QUOTES, ""},
@@ -281,8 +293,9 @@ classify(struct db *db, const PGresult *result)
 		i++;
 	bool has_message = primary && !(states[i].flags & QUOTES);
 	snprintf(db->state, sizeof db->state, "%s", state);
-	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s", state,
-	    has_message ? ": " : "", has_message ? primary : "", states[i].hint);
+	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s%s", state,
+	    has_message ? ": " : "", has_message ? primary : "", states[i].hint,
+	    states[i].flags & DENIED ? db->rights : "");
 	if (states[i].flags & LOST) {
 		drop(db);
 		hosts_next(&db->hosts);
@@ -430,4 +443,18 @@ db_wait_notify(struct db *db, const char *channel, int reader, int64_t deadline)
 			return ERR_DB_UNKNOWN;
 	}
 	return ERR_OK;
+}
+
+void
+db_wait_writable(struct db *db, int fd)
+{
+	struct pollfd p[] = {{.fd = fd, .events = POLLOUT}, {.events = POLLIN}};
+	do {
+		p[1].fd = db->conn ? pq.PQsocket(db->conn) : -1;
+		int n = poll(p, 2, -1);
+		if (n > 0 && p[1].revents && !pq.PQconsumeInput(db->conn))
+			lose(db, pq.PQerrorMessage(db->conn));
+		if (db->conn)
+			take_notifications(db, NULL);
+	} while (!p[0].revents);
 }

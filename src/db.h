@@ -20,6 +20,10 @@ struct db;
 enum err db_open(struct db **db_r, const char *conninfo) MUST_USE;
 void db_close(struct db **db);
 
+/* What to do about "permission denied", a literal in parentheses; without it what
+ * the receiver's role needs. */
+void db_set_rights(struct db *db, const char *rights);
+
 /* Loads libpq and reads conninfo, before threads; else db_connect() does it.
  * Errors: ERR_CONFIG with db_reason(): no libpq, or no conninfo. */
 enum err db_load(struct db *db) MUST_USE;
@@ -55,5 +59,10 @@ enum err db_select(struct db *db, const char *sql, const char *const *params,
  * it. */
 enum err db_wait_notify(
     struct db *db, const char *channel, int reader, int64_t deadline) MUST_USE;
+
+/* Waits until fd can be written, for as long as it takes, and takes notifications
+ * meanwhile: a server that cannot send them stands still amid a transaction.  The
+ * connection may be lost over it. */
+void db_wait_writable(struct db *db, int fd);
 
 #endif

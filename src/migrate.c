@@ -1,10 +1,8 @@
 #include "migrate.h"
 
-#include "clock.h"
 #include "migrations.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { MIGRATE_MS = 3600 * 1000 };
 
@@ -17,31 +15,12 @@ migrate_newest(void)
 	return newest;
 }
 
-/* The highest migration in the database, 0 for none, -1 on an error. */
-static int
-schema_version(struct admin *a)
-{
-	char *value = admin_value(
-	    a, "schema", "select to_regclass('sms.schema_version') is not null", NULL);
-	if (!value || strcmp(value, "t") != 0) {
-		int none = value ? 0 : -1;
-		free(value);
-		return none;
-	}
-	free(value);
-	value =
-	    admin_value(a, "schema", "select max(version) from sms.schema_version", NULL);
-	int version = value ? atoi(value) : -1;
-	free(value);
-	return version;
-}
-
 /* Who may be in the way of a migration that has waited for a lock in vain. */
 static void
 name_holder(struct admin *a)
 {
 	static const char sql[] =
-	    "select distinct on (s.xact_start, s.pid) s.pid, coalesce(s.usename, '?'), "
+	    "select s.pid, coalesce(s.usename, '?'), "
 	    "coalesce(s.application_name, ''), coalesce(s.state, '?'), "
 	    "coalesce(date_trunc('second', now() - s.xact_start)::text, '?'), c.relname "
 	    "from pg_locks l join pg_class c on c.oid = l.relation "
@@ -49,14 +28,16 @@ name_holder(struct admin *a)
 	    "where c.relnamespace = to_regnamespace('sms') and l.granted "
 	    "and l.database = (select oid from pg_database where datname = "
 	    "current_database()) and l.pid <> pg_backend_pid() "
-	    "order by s.xact_start, s.pid limit 1";
+	    "order by l.mode = 'AccessShareLock', s.xact_start limit 1";
 	struct rows rows;
-	if (db_select(a->db, sql, NULL, 0, clock_ms() + MIGRATE_MS, &rows) || rows.n == 0)
-		admin_warn("who held the lock is not known, or gone: run smshook migrate "
-			   "again");
+	if (!admin_ask(a, "locks", sql, NULL, 0, &rows) || rows.n == 0)
+		admin_warn(a,
+		    "who held the lock is not known, or gone: run smshook migrate "
+		    "again");
 	else
-		admin_warn(
-		    "session %s of user %s (%s, %s for %s) holds a lock on sms.%s: "
+		admin_warn(a,
+		    "in the way may be session %s of user %s (%s, %s for %s) holds a "
+		    "lock on sms.%s: "
 		    "wait for its end, or end it with select "
 		    "pg_terminate_backend(%s), and run smshook migrate again",
 		    rows_text(&rows, 0, 0).ptr, rows_text(&rows, 0, 1).ptr,
@@ -67,50 +48,79 @@ name_holder(struct admin *a)
 }
 
 static bool
+ask(struct admin *a, const char *what, const char *sql, struct rows *rows_r)
+{
+	bool ok = admin_ask(a, what, sql, NULL, 0, rows_r);
+	if (strcmp(rows_r->state, "55P03") == 0 && admin_run(a, "rollback", "rollback"))
+		name_holder(a);
+	return ok;
+}
+
+static bool
 run(struct admin *a, const char *what, const char *sql)
 {
 	struct rows rows;
-	enum err e = db_select(a->db, sql, NULL, 0, clock_ms() + MIGRATE_MS, &rows);
-	bool is_locked = strcmp(rows.state, "55P03") == 0;
+	bool ok = ask(a, what, sql, &rows);
 	rows_free(&rows);
-	if (e)
-		admin_bad(a, "%s: %s", what, db_reason(a->db));
-	if (is_locked && admin_run(a, "rollback", "rollback"))
-		name_holder(a);
-	return !e;
+	return ok;
 }
 
-/* One transaction: the file's statements, all or none.  The receiver waits behind
- * one that waits for a lock: not for long. */
+/* The highest migration in the database, 0 for none. */
 static bool
-apply(struct admin *a, const struct migration *m)
+find_version(struct admin *a, int *version_r)
 {
+	static const char *const looks[] = {
+	    "select 0 where to_regclass('sms.schema_version') is null",
+	    "select max(version) from sms.schema_version"};
+	struct rows rows;
+	bool ok = true;
+	*version_r = -1;
+	for (size_t i = 0; ok && *version_r < 0 && i < sizeof looks / sizeof *looks;
+	     i++) {
+		ok = ask(a, "schema", looks[i], &rows);
+		if (rows.n > 0)
+			*version_r = (int)rows_int(&rows, 0, 0);
+		rows_free(&rows);
+	}
+	return ok;
+}
+
+/* One transaction: the file's statements, all or none.  Two at once: the lock makes
+ * the second see what the first has done.  The receiver waits behind one that waits
+ * for another lock: not for long. */
+static bool
+apply(struct admin *a, const struct migration *m, int *version_r)
+{
+	static const char begin[] = "begin isolation level read committed; "
+				    "select pg_advisory_xact_lock(32489964762525548); "
+				    "set local lock_timeout = '10s'";
+	if (!run(a, "lock", begin) || !find_version(a, version_r))
+		return false;
+	if (m->version <= *version_r)
+		return run(a, "rollback", "rollback");
 	printf("applying %s ...\n", m->name);
 	fflush(stdout);
-	bool ok = run(a, m->name, "begin; set local lock_timeout = '10s'") &&
-		  run(a, m->name, m->sql) && run(a, m->name, "commit");
+	bool ok = run(a, m->name, m->sql) && run(a, m->name, "commit");
 	if (ok)
 		admin_good("applied %s", m->name);
 	return ok;
 }
 
-/* Two at once: the lock makes the second see what the first has done. */
 void
 migrate(struct admin *a)
 {
-	if (!admin_connect(a) || !admin_check_server(a) ||
-	    !run(a, "lock", "select pg_advisory_lock(32489964762525548)"))
+	int version = 0, newest = migrate_newest();
+	a->answer_ms = MIGRATE_MS;
+	if (!admin_connect(a) || !admin_check_server(a))
 		return;
-	int version = schema_version(a);
-	int newest = migrate_newest();
-	for (const struct migration *m = migrations; m->name && version >= 0; m++)
-		if (m->version > version && !apply(a, m))
+	for (const struct migration *m = migrations; m->name; m++)
+		if (!apply(a, m, &version))
 			return;
 	if (version > newest)
 		admin_bad(a,
 		    "the schema has version %d, made by a newer smshook; this one knows "
 		    "%d",
 		    version, newest);
-	else if (version >= 0)
+	else
 		admin_good("the schema has version %d", newest);
 }

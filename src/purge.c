@@ -5,7 +5,6 @@
 #include "when.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 
 enum { BATCH_MS = 600000, PROGRESS_MS = 1000 };
@@ -13,8 +12,8 @@ enum { BATCH_MS = 600000, PROGRESS_MS = 1000 };
 const char purge_help[] =
     "Deletes events and rejected bodies that were received before AGE ago: a number\n"
     "and d, w, h, m or s.  None that a consumer has still to see, has claimed or has\n"
-    "as a dead letter.  Each 5000 are a commit, so that nothing waits for it for long;\n"
-    "Ctrl-C stops it between two.  Run it as the owner of the schema.";
+    "as a dead letter.  Each 5000 are a commit, so that nothing waits for it for long,\n"
+    "and it may be interrupted.  Run it as the owner of the schema.";
 
 static bool
 parse(char *const *arguments, int64_t *seconds_r)
@@ -52,7 +51,7 @@ purge_takes(char *const *arguments)
 struct purge {
 	struct admin *admin;
 	char cutoff[40], oldest[40], place[40]; /* "": none */
-	int64_t n_deleted;
+	int64_t n_deleted, n_rejected;
 	int percent; /* of the time that it has gone through, -1: not known */
 	int64_t show_at;
 };
@@ -63,46 +62,32 @@ copy(char to[40], struct text t)
 	snprintf(to, 40, "%.*s", (int)t.len, t.ptr ? t.ptr : "");
 }
 
-static bool
-ask(struct purge *p, const char *sql, const char *const *params, int n,
-    struct rows *rows_r)
-{
-	struct db *db = p->admin->db;
-	if (!db_select(db, sql, params, n, clock_ms() + BATCH_MS, rows_r))
-		return true;
-	if (strcmp(rows_r->state, "42501") == 0)
-		admin_bad(p->admin,
-		    "%.100s: only the owner of schema sms may purge; name that role by "
-		    "-d",
-		    db_reason(db));
-	else
-		admin_bad(p->admin, "%s; %" PRId64 " events are deleted", db_reason(db),
-		    p->n_deleted);
-	return false;
-}
-
-/* From when to when it goes. */
+/* From when to when it goes, and the rejected bodies before that: a batch counts only
+ * events. */
 static bool
 find_bounds(struct purge *p, int64_t seconds)
 {
 	static const char sql[] = "select " PLAIN("cutoff") ", " PLAIN(
-	    "oldest") " from (select now() - "
+	    "oldest") ", (select count(*) from sms.rejected where received_at < cutoff) "
+		      "from (select now() - "
 		      "$1::interval as cutoff, (select min(received_at) from sms.event) "
 		      "as oldest) x";
 	char text[32];
 	const char *param = text;
 	struct rows rows;
 	snprintf(text, sizeof text, "%" PRId64 " s", seconds);
-	bool ok = ask(p, sql, &param, 1, &rows);
+	bool ok = admin_ask(p->admin, "purge", sql, &param, 1, &rows);
 	if (ok) {
 		copy(p->cutoff, rows_text(&rows, 0, 0));
 		copy(p->oldest, rows_text(&rows, 0, 1));
+		p->n_rejected = rows_int(&rows, 0, 2);
 	}
 	rows_free(&rows);
 	return ok;
 }
 
-/* One batch and its commit. */
+/* One batch and its commit.  A wait for another session's lock is an error soon,
+ * which says so. */
 static bool
 step(struct purge *p)
 {
@@ -112,12 +97,14 @@ step(struct purge *p)
 				     "extract(epoch from place - "
 				     "$3::timestamptz) / extract(epoch from "
 				     "$1::timestamptz - $3::timestamptz))::int "
-				     "else -1 end from sms.purge_step($1::timestamptz, "
-				     "$2::timestamptz, 5000)";
+				     "else -1 end from set_config('lock_timeout', "
+				     "'10s', true) as timeout, sms.purge_step("
+				     "$1::timestamptz, $2::timestamptz, "
+				     "case when timeout <> '' then 5000 end)";
 	const char *params[] = {
 	    p->cutoff, *p->place ? p->place : NULL, *p->oldest ? p->oldest : NULL};
 	struct rows rows;
-	bool ok = ask(p, sql, params, 3, &rows);
+	bool ok = admin_ask(p->admin, "purge", sql, params, 3, &rows);
 	if (ok) {
 		copy(p->place, rows_text(&rows, 0, 0));
 		p->n_deleted += rows_int(&rows, 0, 1);
@@ -128,23 +115,15 @@ step(struct purge *p)
 }
 
 static void
-show_progress(struct purge *p)
+show_progress(struct purge *p, bool is_end)
 {
-	if (clock_ms() < p->show_at)
+	if (clock_ms() < p->show_at && !is_end)
 		return;
 	p->show_at = clock_ms() + PROGRESS_MS;
 	fprintf(stderr, "%" PRId64 " events deleted", p->n_deleted);
 	if (p->percent >= 0)
 		fprintf(stderr, ", %d %% of the time gone through", p->percent);
 	fputc('\n', stderr);
-}
-
-/* SIGINT and SIGTERM are held back for this: not amid a batch. */
-static bool
-is_to_stop(const sigset_t *signals)
-{
-	static const struct timespec at_once = {0};
-	return sigtimedwait(signals, NULL, &at_once) > 0;
 }
 
 /* Consumers that hold back events of that age. */
@@ -162,13 +141,14 @@ name_holders(struct purge *p)
 	    "from sms.consumer_lag l order by 1";
 	const char *param = p->cutoff;
 	struct rows rows;
-	ask(p, sql, &param, 1, &rows);
+	FILE *out = p->admin->faults;
+	admin_ask(p->admin, "purge", sql, &param, 1, &rows);
 	for (int i = 0; i < rows.n; i++) {
 		if (!rows_text(&rows, i, 1).ptr)
 			continue;
-		printf("%-5s consumer ", "warn");
-		screen_text(rows_text(&rows, i, 0));
-		printf(
+		fputs("warn  consumer ", out);
+		screen_text(out, rows_text(&rows, i, 0));
+		fprintf(out,
 		    " %s events of that age; they stay: see sms.consumer_lag, and, if it "
 		    "is gone for good, select sms.drop_consumer(...)\n",
 		    rows_text(&rows, i, 1).ptr);
@@ -181,26 +161,18 @@ purge(struct admin *a)
 {
 	struct purge p = {.admin = a, .show_at = clock_ms() + PROGRESS_MS};
 	int64_t seconds;
-	bool is_stopped = false;
-	sigset_t signals;
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
-
-	if (!parse(a->arguments, &seconds) || !admin_connect(a) ||
-	    !find_bounds(&p, seconds))
+	a->answer_ms = BATCH_MS;
+	bool ok =
+	    parse(a->arguments, &seconds) && admin_connect(a) && find_bounds(&p, seconds);
+	if (!ok)
 		return;
 	do {
-		if (!step(&p))
-			return;
-		show_progress(&p);
-		is_stopped = is_to_stop(&signals);
-	} while (*p.place && !is_stopped);
-	if (*p.place) {
-		admin_bad(a, "stopped; %" PRId64 " events are deleted", p.n_deleted);
-	} else {
-		admin_good("%" PRId64 " events deleted", p.n_deleted);
+		ok = step(&p);
+		show_progress(&p, !ok);
+	} while (ok && *p.place);
+	if (ok) {
+		admin_good("%" PRId64 " events deleted, %" PRId64 " rejected bodies",
+		    p.n_deleted, p.n_rejected);
 		name_holders(&p);
 	}
 }

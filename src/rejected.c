@@ -53,32 +53,18 @@ rejected_retry_takes(char *const *arguments)
 
 /* ------------------------------------------------------------ statements */
 
-static bool
-ask(struct admin *a, const char *sql, const char *const *params, int n,
-    struct rows *rows_r)
-{
-	if (!db_select(a->db, sql, params, n, clock_ms() + ANSWER_MS, rows_r))
-		return true;
-	if (strcmp(rows_r->state, "42501") == 0)
-		admin_bad(a,
-		    "%.120s: to read needs a role in smshook_reader, and retry the owner "
-		    "of schema sms; name that role by -d",
-		    db_reason(a->db));
-	else
-		admin_bad(a, "%s", db_reason(a->db));
-	return false;
-}
-
 /* One of one row, which must be there. */
 static bool
 ask_one(struct admin *a, const char *sql, const char *id, struct rows *rows_r)
 {
-	if (!ask(a, sql, &id, 1, rows_r))
+	if (!admin_ask(a, id, sql, &id, 1, rows_r))
 		return false;
 	if (rows_r->n == 0)
 		admin_bad(a, "%s is not in sms.rejected", id);
 	return rows_r->n > 0;
 }
+
+#define NO_BODY "it has no body any more"
 
 #define US "(extract(epoch from received_at) * 1000000)::bigint"
 
@@ -88,7 +74,7 @@ static void
 print_value(const char *before, struct text t)
 {
 	fputs(before, stdout);
-	screen_text(t.ptr ? t : TEXT("-"));
+	screen_text(stdout, t.ptr ? t : TEXT("-"));
 }
 
 static void
@@ -100,11 +86,11 @@ list(struct admin *a)
 	char last[24] = "-1";
 	const char *param = last;
 	struct rows rows;
-	while (ask(a, sql, &param, 1, &rows) && rows.n > 0) {
+	while (admin_ask(a, "list", sql, &param, 1, &rows) && rows.n > 0) {
 		for (int i = 0; i < rows.n; i++) {
 			print_value("", rows_text(&rows, i, 0));
 			fputs("  ", stdout);
-			screen_time(rows_int(&rows, i, 1));
+			screen_time(stdout, rows_int(&rows, i, 1));
 			print_value("  ", rows_text(&rows, i, 2));
 			print_value("  ", rows_text(&rows, i, 3));
 			print_value("  ", rows_text(&rows, i, 4));
@@ -130,7 +116,7 @@ show(struct admin *a, const char *id)
 		for (int i = 0; i < (int)(sizeof names / sizeof *names); i++) {
 			printf("%-15s", names[i]);
 			if (i == 1)
-				screen_time(rows_int(&rows, 0, i));
+				screen_time(stdout, rows_int(&rows, 0, i));
 			else
 				print_value("", rows_text(&rows, 0, i));
 			putchar('\n');
@@ -151,7 +137,9 @@ show_text(struct admin *a, const char *id)
 		if (body)
 			fwrite(body, 1, len, stdout);
 		else
-			admin_bad(a, "%s has no body any more", id);
+			admin_bad(a, "%s: %s", id,
+			    rows_text(&rows, 0, 0).ptr ? err_sentence(ERR_MEMORY)
+						       : NO_BODY);
 		free(body);
 	}
 	rows_free(&rows);
@@ -160,6 +148,7 @@ show_text(struct admin *a, const char *id)
 void
 rejected(struct admin *a)
 {
+	a->answer_ms = ANSWER_MS;
 	if (!admin_connect(a))
 		return;
 	if (strcmp(a->arguments[0], "list") == 0)
@@ -186,7 +175,7 @@ say_left(struct retry *r, const char *id, const char *reason)
 	if (r->admin->arguments[1])
 		admin_bad(r->admin, "%s stays: %s", id, reason);
 	else
-		admin_warn("%s stays: %s", id, reason);
+		admin_warn(r->admin, "%s stays: %s", id, reason);
 }
 
 /* The event that was received: false without one, and it was said why. */
@@ -199,16 +188,18 @@ restore(struct retry *r, const struct rows *rows, int row, char *body, size_t le
 	size_t n;
 	char *uuid = rows_bytes(rows, row, 3, &n);
 	if (uuid)
-		memcpy(ingest_id, uuid, n < 16 ? n : 16);
-	free(uuid);
+		memcpy(ingest_id, uuid, sizeof ingest_id);
 	event_restore(ev, (struct text){body, len}, rows_text(rows, row, 2),
 	    rows_int(rows, row, 1), ingest_id);
 	const struct conf_source *source = conf_source_named(&r->admin->conf, ev->source);
-	if (!body || !source || n != 16) {
-		say_left(r, id,
-		    !body ? "it has no body any more"
-			  : "its source is not in the configuration, which tells the "
-			    "zone of its times");
+	const char *fault = !rows_text(rows, row, 4).ptr ? NO_BODY
+			    : !body || !uuid             ? err_sentence(ERR_MEMORY)
+			    : !source ? "its source is not in the configuration, which "
+					"tells the zone of its times"
+				      : NULL;
+	free(uuid);
+	if (fault) {
+		say_left(r, id, fault);
 		return false;
 	}
 	enum err e = decode(ev, text_of(source->timezone), text_of(source->device_id));
@@ -217,35 +208,31 @@ restore(struct retry *r, const struct rows *rows, int row, char *body, size_t le
 	return !e;
 }
 
-/* Into sms.event and out of sms.rejected, both or neither.  A second retry at the
- * same time waits for the row, and finds it gone. */
+/* Into sms.event and out of sms.rejected, both or neither, with locks in the order of
+ * the receiver.  A second retry at the same time waits, and finds the row gone. */
 static bool
 move(struct retry *r, const char *id, struct event *ev)
 {
 	struct admin *a = r->admin;
 	struct rows rows;
-	if (!admin_run(a, "begin", "begin") ||
-	    !ask(a, "delete from sms.rejected where id = $1::bigint returning id", &id, 1,
-		&rows)) {
+	if (!admin_run(a, id, ADMIN_BEGIN))
 		return false;
-	}
-	bool is_there = rows.n > 0;
-	rows_free(&rows);
-	if (!is_there)
-		return admin_run(a, "rollback", "rollback");
 	enum err e = db_ingest(a->db, &ev, 1, a->conf.notify, clock_ms() + ANSWER_MS);
-	if (!e && admin_run(a, "commit", "commit")) {
-		r->n_events++;
-		return true;
-	}
-	if (!e)
-		return false;
 	if (e == ERR_DB_DATA) {
 		say_left(r, id, db_reason(a->db));
-		return admin_run(a, "rollback", "rollback");
+		return admin_run(a, id, "rollback");
 	}
-	admin_bad(a, "the database fails: %s", db_reason(a->db));
-	return false;
+	if (e) {
+		admin_bad(a, "%s: %s", id, db_reason(a->db));
+		return false;
+	}
+	bool ok = admin_ask(a, id,
+	    "delete from sms.rejected where id = $1::bigint returning id", &id, 1, &rows);
+	bool is_there = rows.n > 0;
+	rows_free(&rows);
+	ok = ok && admin_run(a, id, is_there ? "commit" : "rollback");
+	r->n_events += ok && is_there;
+	return ok;
 }
 
 /* False when there is no use in going on. */
@@ -279,8 +266,9 @@ retry_all(struct retry *r)
 	struct rows rows;
 	bool ok, is_end = false;
 	do {
-		ok = ask(r->admin, COLUMNS "where id > $1::bigint order by id limit 20",
-		    &param, 1, &rows);
+		ok = admin_ask(r->admin, "retry",
+		    COLUMNS "where id > $1::bigint order by id limit 20", &param, 1,
+		    &rows);
 		is_end = rows.n == 0;
 		for (int i = 0; ok && i < rows.n; i++)
 			ok = retry_row(r, &rows, i);
@@ -307,6 +295,7 @@ void
 rejected_retry(struct admin *a)
 {
 	struct retry r = {.admin = a, .show_at = clock_ms() + PROGRESS_MS};
+	a->answer_ms = ANSWER_MS;
 	bool ok = admin_connect(a);
 	if (ok && !a->arguments[1])
 		ok = retry_all(&r);

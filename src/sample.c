@@ -155,7 +155,7 @@ print_answer(struct poster *p, long status)
 	     hit += len)
 		memset(hit, '.', len);
 	printf("%ld ", status);
-	screen_text((struct text){line, strnlen(line, SHOWN)});
+	screen_text(stdout, (struct text){line, strnlen(line, SHOWN)});
 	putchar('\n');
 }
 
@@ -319,10 +319,6 @@ sample(struct admin *a)
 		p.easy_cleanup(p.handle);
 		a->n_failed += p.n_by_status[200] != p.n_posted;
 	}
-	if (fflush(stdout) || ferror(stdout)) {
-		log_error("sample: the output cannot be written; is the disk full?");
-		a->n_failed++;
-	}
-	if (stopped_by)
+	if (stopped_by && !fflush(stdout))
 		raise(stopped_by); /* SA_RESETHAND: now it ends us */
 }

@@ -1,6 +1,5 @@
 #include "screen.h"
 
-#include <stdio.h>
 #include <time.h>
 
 #define REPLACEMENT "\xef\xbf\xbd"
@@ -49,7 +48,7 @@ is_harmful(uint32_t code)
 }
 
 void
-screen_text(struct text t)
+screen_text(FILE *out, struct text t)
 {
 	uint32_t code;
 	for (size_t n; t.len > 0; t.ptr += n, t.len -= n) {
@@ -57,33 +56,33 @@ screen_text(struct text t)
 		bool is_newline =
 		    code == '\n' || (code == '\r' && t.len > 1 && t.ptr[1] == '\n');
 		if (!is_harmful(code))
-			fwrite(t.ptr, 1, n, stdout);
+			fwrite(t.ptr, 1, n, out);
 		else
 			fputs(is_newline     ? "\u23ce"
 			      : code == '\t' ? " "
 					     : REPLACEMENT,
-			    stdout);
+			    out);
 		n += code == '\r' && is_newline;
 	}
 }
 
 void
-screen_json(struct text t)
+screen_json(FILE *out, struct text t)
 {
 	uint32_t code;
 	for (size_t n; t.len > 0; t.ptr += n, t.len -= n) {
 		n = character(t, &code);
 		if (code == BAD)
-			fputs(REPLACEMENT, stdout);
+			fputs(REPLACEMENT, out);
 		else if (is_harmful(code))
-			printf("\\u%04x", (unsigned)code);
+			fprintf(out, "\\u%04x", (unsigned)code);
 		else
-			fwrite(t.ptr, 1, n, stdout);
+			fwrite(t.ptr, 1, n, out);
 	}
 }
 
 void
-screen_time(int64_t us)
+screen_time(FILE *out, int64_t us)
 {
 	time_t s = us / 1000000 - (us % 1000000 < 0);
 	struct tm tm;
@@ -91,5 +90,5 @@ screen_time(int64_t us)
 	tzset(); /* localtime_r() need not */
 	if (localtime_r(&s, &tm))
 		strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm);
-	fputs(text, stdout);
+	fputs(text, out);
 }

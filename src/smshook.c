@@ -6,6 +6,7 @@
 #include "rejected.h"
 #include "sample.h"
 #include "spoolctl.h"
+#include "stdfiles.h"
 #include "tail.h"
 
 #include <getopt.h>
@@ -16,6 +17,13 @@
 /* What is there before a command runs.  Those of the database alone need no
  * configuration when -d names it. */
 enum need { NEEDS_NOTHING, NEEDS_DATABASE, NEEDS_CONF };
+
+enum { ANSWER_MS = 10000 };
+
+#define READER                                                                           \
+	"(it needs a role in smshook_reader, which its owner gives by grant "            \
+	"smshook_reader to ROLE; name that role by -d \"dbname=... user=ROLE\")"
+#define OWNER "(it needs the owner of schema sms; name that role by -d)"
 
 static bool
 takes_none(char *const *arguments)
@@ -31,14 +39,17 @@ static const struct command {
 	void (*run)(struct admin *);
 	bool (*takes)(char *const *arguments);
 	const char *arguments, *help;
-	const char *more; /* for COMMAND --help */
+	const char *more;   /* for COMMAND --help */
+	const char *rights; /* as of db_set_rights(), NULL as for the receiver */
 } commands[] = {
     {"migrate", NULL, NEEDS_DATABASE, migrate, takes_none, "",
 	"create or update the schema sms in the database",
-	"Every migration that is missing, each in one transaction."},
+	"Every migration that is missing, each in one transaction.",
+	"(it needs the owner of schema sms, or at first CREATE on the database; name "
+	"that role by -d)"},
     {"check", NULL, NEEDS_CONF, check, takes_none, "",
 	"try every part and say what to mend",
-	"Run it as the user that the receiver runs as."},
+	"Run it as the user that the receiver runs as.", NULL},
     {"spool", NULL, NEEDS_CONF, spoolctl, spoolctl_takes,
 	"list | show [--text] NAME | drain | retry [NAME]",
 	"what waits while the database is away",
@@ -46,23 +57,25 @@ static const struct command {
 	"  show NAME         its events, without what people wrote\n"
 	"  show --text NAME  the file as it is\n"
 	"  drain             all into the database, now\n"
-	"  retry [NAME]      a file of bad/ once more, or all"},
+	"  retry [NAME]      a file of bad/ once more, or all",
+	NULL},
     {"tail", NULL, NEEDS_DATABASE, tail, tail_takes,
 	"[--since WHEN] [--kind KIND] [--json] [--full]", "show events as they come",
-	tail_help},
+	tail_help, READER},
     {"rejected", "retry", NEEDS_CONF, rejected_retry, rejected_retry_takes,
-	"retry [ID ...]", "what was no event, once more", rejected_retry_help},
+	"retry [ID ...]", "what was no event, once more", rejected_retry_help, OWNER},
     {"rejected", NULL, NEEDS_DATABASE, rejected, rejected_takes,
-	"list | show [--text] ID", "bodies that were no event", rejected_help},
+	"list | show [--text] ID", "bodies that were no event", rejected_help, READER},
     {"purge", NULL, NEEDS_DATABASE, purge, purge_takes, "--older-than AGE",
-	"delete old events", purge_help},
+	"delete old events", purge_help, OWNER},
     {"sample", NULL, NEEDS_NOTHING, sample, sample_takes,
 	"[--count N] [--rate PER_SECOND] [--seed N] [--post URL]",
 	"play the gateway: print or post sample webhooks",
 	"  --count N          so many, 10 by default; 0: until it is stopped\n"
 	"  --rate PER_SECOND  no more than so many a second, such as 5 or 0.5\n"
 	"  --seed N           the same webhooks each time\n"
-	"  --post URL         post them, by libcurl, and print the answers"},
+	"  --post URL         post them, by libcurl, and print the answers",
+	NULL},
 };
 
 static void
@@ -134,11 +147,14 @@ static int
 run(const char *conf_path, const char *conninfo, const struct command *command,
     char **arguments)
 {
-	struct admin a = {.arguments = arguments};
+	struct admin a = {
+	    .arguments = arguments, .answer_ms = ANSWER_MS, .faults = stderr};
 	int status = EX_CONFIG;
 	enum err e = read_conf(&a, conf_path, conninfo, command->need);
 	if (!e && command->need != NEEDS_NOTHING)
 		e = db_open(&a.db, a.conf.conninfo);
+	if (a.db && command->rights)
+		db_set_rights(a.db, command->rights);
 	if (!e && a.db && (e = db_load(a.db)))
 		log_error("%s%s%s: %s", conninfo ? "" : a.conf.path, conninfo ? "" : ": ",
 		    a.conninfo_at, db_reason(a.db));
@@ -171,8 +187,8 @@ asks_for_help(char *const *arguments)
 	return *arguments;
 }
 
-int
-main(int argc, char **argv)
+static int
+start(int argc, char **argv)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
 	    {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
@@ -209,6 +225,20 @@ main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if (!c->takes(arguments))
-		return usage("wrong arguments of ", c->name, c->name);
+		return usage("wrong arguments (-c and -d go before the command): ",
+		    c->name, c->name);
 	return run(conf_path, conninfo, c, arguments);
+}
+
+int
+main(int argc, char **argv)
+{
+	stdfiles_open();
+	int status = start(argc, argv);
+	if (fflush(stdout) || ferror(stdout)) {
+		fputs(
+		    "smshook: the output cannot be written; is the disk full?\n", stderr);
+		status = EXIT_FAILURE;
+	}
+	return status;
 }

@@ -5,6 +5,8 @@
 #include "when.h"
 
 #include <getopt.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,8 @@ enum {
 	POLL_MS = 1000,    /* where notifications do not arrive */
 	LISTEN_MS = 30000, /* where they do: they are a hint only */
 	PAUSE_MS = 500,    /* before the first new connection */
-	MAX_PAUSE_MS = 10000
+	MAX_PAUSE_MS = 10000,
+	TERMINAL_BLOCK = 256 /* of Linux */
 };
 
 const char tail_help[] =
@@ -38,7 +41,8 @@ struct options {
 struct tail {
 	struct admin *admin;
 	struct options options;
-	bool is_coloured;
+	FILE *out;    /* to stdout, by put() */
+	size_t piece; /* so much goes at once where there is room */
 	bool is_listening;
 	bool is_out; /* the connection was lost, and it was said */
 	int pause_ms;
@@ -72,6 +76,7 @@ parse(char *const *arguments, struct options *o)
 	while (arguments[argc])
 		argc++;
 	optind = 0; /* from the start: main() has used it */
+	opterr = 0;
 	while ((option = getopt_long(argc + 1, arguments - 1, "+", names, NULL)) != -1) {
 		switch (option) {
 		case 's':
@@ -91,7 +96,7 @@ parse(char *const *arguments, struct options *o)
 			o->is_full = true;
 			break;
 		default:
-			return false;
+			return admin_misuse("unknown option, or one without its value");
 		}
 	}
 	return optind == argc + 1;
@@ -107,9 +112,11 @@ tail_takes(char *const *arguments)
 /* ------------------------------------------------------------ statements */
 
 /* Of a number the country and the last two digits are left; a sender's name, with
- * a letter and no digit, is no number. */
+ * a letter and no digit, is no number.  Digits are there in all scripts. */
+#define LETTERS "[ -/:-~\u00c0-\u024f]*"
 #define MASKED                                                                           \
-	"case when $4::boolean or phone is null or phone ~ '^[^0-9]*[A-Za-z][^0-9]*$' "  \
+	"case when $4::boolean or phone is null or phone ~ '^" LETTERS                   \
+	"[A-Za-z]" LETTERS "$' "                                                         \
 	"then phone when char_length(phone) <= 4 then repeat('*', char_length(phone)) "  \
 	"when char_length(phone) <= 8 "                                                  \
 	"then repeat('*', char_length(phone) - 2) || right(phone, 2) "                   \
@@ -179,15 +186,7 @@ ask(struct tail *t, const char *sql, const char *const *params, int n,
 	for (int i = 0; final[i]; i++) {
 		if (strncmp(rows_r->state, final[i], 2) != 0)
 			continue;
-		if (strcmp(rows_r->state, "42501") == 0)
-			admin_bad(t->admin,
-			    "%.120s: to read it needs a role in smshook_reader, which "
-			    "its "
-			    "owner gives by grant smshook_reader to ROLE; name that role "
-			    "by -d \"dbname=... user=ROLE\"",
-			    db_reason(db));
-		else
-			admin_bad(t->admin, "%s", db_reason(db));
+		admin_bad(t->admin, "%s", db_reason(db));
 		return ERR_CONFIG;
 	}
 	db_disconnect(db);
@@ -195,6 +194,22 @@ ask(struct tail *t, const char *sql, const char *const *params, int n,
 }
 
 /* -------------------------------------------------------------- printing */
+
+static volatile sig_atomic_t is_coloured; /* for quit() */
+
+/* What t->out has, by pieces, before each of which it waits: none blocks. */
+static ssize_t
+put(void *tail, const char *bytes, size_t len)
+{
+	const struct tail *t = tail;
+	for (size_t n, done = 0; done < len; done += n) {
+		n = len - done < t->piece ? len - done : t->piece;
+		db_wait_writable(t->admin->db, STDOUT_FILENO);
+		if (fwrite(bytes + done, 1, n, stdout) < n || fflush(stdout))
+			return 0;
+	}
+	return (ssize_t)len;
+}
 
 static const char *
 colour(struct text kind, struct text status)
@@ -211,29 +226,29 @@ colour(struct text kind, struct text status)
 
 /* With spaces after it up to width; wide characters may be off. */
 static void
-print_column(struct text t, int width)
+print_column(FILE *out, struct text t, int width)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < t.len; i++)
 		n += (t.ptr[i] & 0xc0) != 0x80;
-	screen_text(t);
-	printf("%*s", n < (size_t)width ? width - (int)n + 2 : 2, "");
+	screen_text(out, t);
+	fprintf(out, "%*s", n < (size_t)width ? width - (int)n + 2 : 2, "");
 }
 
 static void
 print_line(const struct tail *t, const struct rows *rows, int row)
 {
 	struct text kind = rows_text(rows, row, 3);
-	const char *on = t->is_coloured ? colour(kind, rows_text(rows, row, 5)) : NULL;
-	fputs(on ? on : "", stdout);
-	screen_time(rows_int(rows, row, 2));
-	fputs("  ", stdout);
-	print_column(kind, 15);
-	print_column(rows_text(rows, row, 4), 14);
-	print_column(rows_text(rows, row, 6), 9);
-	print_column(rows_text(rows, row, 7), 1);
-	screen_text(rows_text(rows, row, 8));
-	puts(on ? "\033[0m" : "");
+	const char *on = is_coloured ? colour(kind, rows_text(rows, row, 5)) : NULL;
+	fputs(on ? on : "", t->out);
+	screen_time(t->out, rows_int(rows, row, 2));
+	fputs("  ", t->out);
+	print_column(t->out, kind, 15);
+	print_column(t->out, rows_text(rows, row, 4), 14);
+	print_column(t->out, rows_text(rows, row, 6), 9);
+	print_column(t->out, rows_text(rows, row, 7), 1);
+	screen_text(t->out, rows_text(rows, row, 8));
+	fputs(on ? "\033[0m" : "", t->out);
 }
 
 /* Shows a batch of events.  *n_r: how many rows came; 0: all has been seen. */
@@ -249,23 +264,20 @@ print_batch(struct tail *t, int *n_r)
 	snprintf(last, sizeof last, "%lld", (long long)t->last);
 	enum err e = ask(t, sql, params, 4, &rows);
 	*n_r = rows.n;
-	for (int i = 0; i < rows.n; i++) {
+	for (int i = 0; !e && i < rows.n; i++) {
 		t->last = rows_int(&rows, i, 0);
 		if (!text_is(rows_text(&rows, i, 1), "t"))
 			continue;
-		if (o->is_json) {
-			screen_json(rows_text(&rows, i, 2));
-			putchar('\n');
-		} else {
+		if (o->is_json)
+			screen_json(t->out, rows_text(&rows, i, 2));
+		else
 			print_line(t, &rows, i);
-		}
+		putc('\n', t->out);
+		if (fflush(t->out) || ferror(t->out))
+			e = ERR_SYSTEM;
 	}
 	rows_free(&rows);
-	if (!e && (fflush(stdout) != 0 || ferror(stdout))) {
-		admin_bad(t->admin, "the output cannot be written");
-		return ERR_SYSTEM;
-	}
-	return e;
+	return e || db_is_connected(t->admin->db) ? e : ERR_DB_UNKNOWN;
 }
 
 /* ------------------------------------------------------------- following */
@@ -324,7 +336,8 @@ note_back(struct tail *t)
 	t->pause_ms = PAUSE_MS;
 }
 
-/* On one connection, until that is lost.  ERR_OK: nobody reads the output. */
+/* On one connection, until that is lost; ERR_OK or ERR_SYSTEM: nobody reads the
+ * output, or it cannot be written. */
 static enum err
 follow(struct tail *t)
 {
@@ -366,11 +379,13 @@ reconnect(struct tail *t)
 	} while (db_connect(db, clock_ms() + MAX_PAUSE_MS));
 }
 
-/* There is nothing to tidy up: no transaction is open while it waits. */
+/* There is nothing to tidy up but a colour: no transaction is open while it waits. */
 static void
 quit(int number)
 {
-	(void)number;
+	struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+	ssize_t n = is_coloured && poll(&p, 1, 0) > 0 ? write(p.fd, "\033[0m", 4) : 0;
+	(void)number, (void)n;
 	_exit(EXIT_SUCCESS);
 }
 
@@ -396,10 +411,18 @@ void
 tail(struct admin *a)
 {
 	struct tail t = {.admin = a, .pause_ms = PAUSE_MS, .last = -1};
-	t.is_coloured = may_colour();
 	quit_by_signals();
 	if (!parse(a->arguments, &t.options) || !admin_connect(a))
 		return;
+	t.out = fopencookie(&t, "w", (cookie_io_functions_t){.write = put});
+	if (!t.out) {
+		admin_bad(a, "%s", err_sentence(ERR_MEMORY));
+		return;
+	}
+	/* pipe(7); a terminal says that it can be written when it has a block free */
+	t.piece = isatty(STDOUT_FILENO) ? TERMINAL_BLOCK : PIPE_BUF;
+	is_coloured = may_colour();
 	while (follow(&t) == ERR_DB_UNKNOWN)
 		reconnect(&t);
+	fclose(t.out);
 }

@@ -32,8 +32,10 @@ when_duration(const char *s, int64_t *seconds_r)
 	for (size_t i = 0; unit && i < sizeof units / sizeof *units; i++) {
 		if (strcmp(unit, units[i].name) != 0)
 			continue;
-		*seconds_r = n * units[i].seconds * (n <= LONGEST);
-		return n > 0 && n <= LONGEST / units[i].seconds;
+		if (n < 1 || n > LONGEST / units[i].seconds)
+			return false;
+		*seconds_r = n * units[i].seconds;
+		return true;
 	}
 	return false;
 }

@@ -245,19 +245,22 @@ def test_tail_goes_on_when_the_server_restarts(tail, own_postgres):
 def test_tail_polls_through_pgbouncer(tail, shop, database, owner, top):
     """In transaction mode no notification gets through."""
     pool = Pgbouncer(SimpleNamespace(folder=new_folder(top, "p"), cluster=database.postgres))
-    t = tail(pool.conninfo(database.name, "postgres"))
-    wait_for("tail to say so", lambda: "polling every second" in t.errors())
-    shop(sms("one"), sms("two"))
-    assert [parts(line)[3] for line in t.wait(2)] == ["one", "two"]
-    pool.stop()
-    wait_for("tail to say so", lambda: "is lost" in t.errors())
-    shop(sms("three"))
-    pool.start()
-    assert parts(t.wait(3)[2])[3] == "three"
-    assert len(t.errors().splitlines()) == 3, t.errors()
-    assert t.stop() == 0
-    pool.stop()
-    assert database.rows(SESSIONS) == []
+    try:
+        t = tail(pool.conninfo(database.name, "postgres"))
+        wait_for("tail to say so", lambda: "polling every second" in t.errors())
+        shop(sms("one"), sms("two"))
+        assert [parts(line)[3] for line in t.wait(2)] == ["one", "two"]
+        pool.stop()
+        wait_for("tail to say so", lambda: "is lost" in t.errors())
+        shop(sms("three"))
+        pool.start()
+        assert parts(t.wait(3)[2])[3] == "three"
+        wait_for("tail to say so", lambda: "connected again" in t.errors())
+        assert len(t.errors().splitlines()) == 3, t.errors()
+        assert t.stop() == 0
+    finally:
+        pool.stop()
+    wait_for("no session", lambda: not database.rows(SESSIONS))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,6 +6,7 @@
 #include "fcgi.h"
 #include "listener.h"
 #include "log.h"
+#include "pool.h"
 #include "stdfiles.h"
 
 #include <getopt.h>
@@ -136,7 +137,7 @@ static int
 run_fcgi(const char *conf_path, const char *where)
 {
 	struct receiver r;
-	struct fcgi *fcgi = NULL;
+	struct pool *pool = NULL;
 	sigset_t signals;
 	int listen_fd = STDIN_FILENO;
 
@@ -157,7 +158,7 @@ run_fcgi(const char *conf_path, const char *where)
 		e = drainer_start(&r.drainer, &r.conf, r.store);
 	r.handler.drainer = r.drainer;
 	if (!e)
-		e = fcgi_start(&fcgi, &r.handler, listen_fd);
+		e = pool_start(&pool, &r.handler, listen_fd);
 	if (!e) {
 		log_info("listening on %s, %ld threads", where ? where : "fd 0",
 		    r.conf.threads);
@@ -172,7 +173,7 @@ run_fcgi(const char *conf_path, const char *where)
 	alarm((unsigned)(r.conf.request_timeout_ms / 1000) + STOP_S);
 	if (is_ours)
 		listener_hide(where);
-	if (!fcgi_stop(&fcgi, is_ours)) {
+	if (!pool_stop(&pool, is_ours)) {
 		log_warn("stopped, and left a request that did not end");
 		_exit(e ? EX_OSERR : EXIT_SUCCESS);
 	}

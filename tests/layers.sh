@@ -18,7 +18,8 @@ drainer
 request
 credentials
 handle
-listener cgi fcgi admin
+listener records cgi fcgi admin
+pool
 main migrate spoolctl sample
 check purge rejected tail
 smshook'

@@ -108,8 +108,14 @@ def test_body_record_of_65535(connect, token):
 
 
 def test_slow_byte_by_byte(connect, token, database):
+    """A socket holds only so many writes: what is more than it holds is waited for
+    by few workers, and it must be of the body."""
+    body = sms("y" * 700)
+    head = f.begin() + f.stream(f.PARAMS, f.params(variables(token, body)))
     c = connect()
-    for byte in f.request(variables(token), BODY):
+    for i in range(0, len(head), 16):
+        c.send(head[i:i + 16])
+    for byte in f.stream(f.STDIN, body):
         c.send(bytes([byte]))
     assert status(c.answer()) == 200
     assert len(database.events()) == 1

@@ -1,0 +1,21 @@
+/* What waits on a FastCGI connection, judged before libfcgi reads it: libfcgi
+ * would wait for the rest with a thread, and trusts lengths and management
+ * records that overflow its memory (CVE-2025-23016 is one).  Taken is what web
+ * servers send: one request of role responder at a time, no management records
+ * (FastCGI 1.0, sections 3 to 5).  Pure; any thread. */
+#ifndef RECORDS_H
+#define RECORDS_H
+
+#include <stddef.h>
+
+enum records {
+	RECORDS_HEAD,   /* so far good, and not all parameters are there */
+	RECORDS_BODY,   /* all parameters, but not all of the body */
+	RECORDS_WHOLE,  /* the whole request, or one that was aborted */
+	RECORDS_BROKEN, /* nothing that libfcgi should see */
+};
+
+/* bytes: all that waits, from the first byte of a request. */
+enum records records_look(const unsigned char *bytes, size_t len);
+
+#endif

@@ -4,12 +4,14 @@
 #include "screen.h"
 #include "when.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum {
@@ -18,7 +20,7 @@ enum {
 	LISTEN_MS = 30000, /* where they do: they are a hint only */
 	PAUSE_MS = 500,    /* before the first new connection */
 	MAX_PAUSE_MS = 10000,
-	TERMINAL_BLOCK = 256 /* of Linux */
+	WRITE_US = 100000 /* so long a terminal may hold a write that it had room for */
 };
 
 const char tail_help[] =
@@ -41,8 +43,7 @@ struct options {
 struct tail {
 	struct admin *admin;
 	struct options options;
-	FILE *out;    /* to stdout, by put() */
-	size_t piece; /* so much goes at once where there is room */
+	FILE *out; /* to stdout, by put() */
 	bool is_listening;
 	bool is_out; /* the connection was lost, and it was said */
 	int pause_ms;
@@ -197,16 +198,41 @@ ask(struct tail *t, const char *sql, const char *const *params, int n,
 
 static volatile sig_atomic_t is_coloured; /* for quit() */
 
-/* What t->out has, by pieces, before each of which it waits: none blocks. */
+/* Its only use is that write() ends. */
+static void
+on_alarm(int number)
+{
+	(void)number;
+}
+
+/* A terminal blocks though poll() said that it has room, and takes a part; to set
+ * O_NONBLOCK on stdout would set it for the shell, too. */
+static ssize_t
+write_some(const char *bytes, size_t len)
+{
+	static const struct itimerval ticks = {{0, WRITE_US}, {0, WRITE_US}}, none;
+	struct sigaction action = {.sa_handler = on_alarm}; /* no SA_RESTART */
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &ticks, NULL);
+	ssize_t n = write(STDOUT_FILENO, bytes, len < PIPE_BUF ? len : PIPE_BUF);
+	int error = errno;
+	setitimer(ITIMER_REAL, &none, NULL);
+	return n < 0 && error == EINTR ? 0 : n;
+}
+
+/* What t->out has, by pieces for which there is room when poll() says so (pipe(7));
+ * meanwhile notifications are taken. */
 static ssize_t
 put(void *tail, const char *bytes, size_t len)
 {
 	const struct tail *t = tail;
-	for (size_t n, done = 0; done < len; done += n) {
-		n = len - done < t->piece ? len - done : t->piece;
+	size_t done = 0;
+	while (done < len) {
 		db_wait_writable(t->admin->db, STDOUT_FILENO);
-		if (fwrite(bytes + done, 1, n, stdout) < n || fflush(stdout))
+		ssize_t n = write_some(bytes + done, len - done);
+		if (n < 0)
 			return 0;
+		done += (size_t)n;
 	}
 	return (ssize_t)len;
 }
@@ -419,8 +445,6 @@ tail(struct admin *a)
 		admin_bad(a, "%s", err_sentence(ERR_MEMORY));
 		return;
 	}
-	/* pipe(7); a terminal says that it can be written when it has a block free */
-	t.piece = isatty(STDOUT_FILENO) ? TERMINAL_BLOCK : PIPE_BUF;
 	is_coloured = may_colour();
 	while (follow(&t) == ERR_DB_UNKNOWN)
 		reconnect(&t);

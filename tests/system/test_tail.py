@@ -309,7 +309,7 @@ def test_tail_whose_output_pauses(channel, format, programs, database, owner):
             database.connection.execute(
                 """with e as (
                     insert into sms.event (id, received_at, source, kind, body, ingest_id)
-                    select nextval('sms.event_id'), now(), 'x', 'incoming_sms', repeat('b', 1000),
+                    select nextval('sms.event_id'), now(), 'x', 'incoming_sms', repeat('b', (random() * 200)::int),
                         gen_random_uuid() from generate_series(1, 2000) returning id)
                 select count(pg_notify('sms_event', format('{"id":%%s}', id))) from e""", [])
         wait_for("the queue", lambda: database.value("select pg_notification_queue_usage()") == 0)

@@ -37,60 +37,31 @@ fcgi_open(int fd)
 	set_timeout(fd, SO_SNDTIMEO, SOCKET_MS);
 }
 
-/* Reads up to size bytes of the body; each wait ends by the deadline, which is 0
- * for a request that is there as a whole.  libfcgi fills its buffer only when it
- * is empty, by one read. */
-static size_t
-read_body(FCGX_Request *r, char *bytes, size_t size, int64_t deadline)
-{
-	size_t len = 0;
-	while (len < size) {
-		size_t ready = (size_t)(r->in->stop - r->in->rdNext);
-		if (ready == 0 && !deadline) {
-			ready = size - len;
-		} else if (ready == 0) {
-			int left = clock_left(deadline);
-			if (left == 0)
-				break;
-			set_timeout(r->ipcFd, SO_RCVTIMEO, left);
-			ready = 1;
-		}
-		int want = (int)(ready < size - len ? ready : size - len);
-		int n = FCGX_GetStr(bytes + len, want, r->in);
-		len += (size_t)n;
-		if (n < want)
-			break;
-	}
-	return len;
-}
-
 /* The body, and what is beyond what we take of it: unread bytes would spoil the
- * next request, or break the connection before the answer is read. */
+ * next request. */
 static enum err
-take_body(
-    FCGX_Request *r, struct request *req, long max_body, bool is_whole, char **memory_r)
+take_body(FCGX_Request *r, struct request *req, long max_body, char **memory_r)
 {
-	int64_t deadline = is_whole ? 0 : req->deadline;
 	size_t size = (size_t)max_body + 1;
 	if (req->content_length >= 0 && req->content_length < max_body)
 		size = (size_t)req->content_length + 1;
 	*memory_r = malloc(size);
 	if (!*memory_r)
 		return ERR_MEMORY;
-	struct text body = {*memory_r, read_body(r, *memory_r, size, deadline)};
+	struct text body = {*memory_r, (size_t)FCGX_GetStr(*memory_r, (int)size, r->in)};
 	if (!req->body_err)
 		request_set_body(req, body, max_body);
 	char rest[4096];
 	while (
-	    body.len == size && read_body(r, rest, sizeof rest, deadline) == sizeof rest)
+	    body.len == size && FCGX_GetStr(rest, sizeof rest, r->in) == (int)sizeof rest)
 		;
-	if (FCGX_GetError(r->in) != 0 || (deadline && clock_left(deadline) == 0))
+	if (FCGX_GetError(r->in) != 0 && req->body_err != ERR_TOO_LARGE)
 		req->body_err = ERR_BODY_CUT;
 	return ERR_OK;
 }
 
 bool
-fcgi_serve(struct handler *h, int *fd_r, int64_t deadline, bool is_whole)
+fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
 {
 	const struct conf *conf = h->conf;
 	FCGX_Request r;
@@ -107,7 +78,7 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline, bool is_whole)
 	}
 	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
 	request_init(&req, r.envp, deadline, conf->max_body);
-	enum err e = take_body(&r, &req, conf->max_body, is_whole, &memory);
+	enum err e = take_body(&r, &req, conf->max_body, &memory);
 	if (e)
 		response_problem(&res, e, (struct text){0});
 	else
@@ -121,7 +92,5 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline, bool is_whole)
 	FCGX_Finish_r(&r);
 	*fd_r = r.ipcFd; /* -1 where libfcgi closed it: the peer has gone */
 	free(memory);
-	if (is_kept && *fd_r >= 0 && !is_whole)
-		fcgi_open(*fd_r);
 	return is_kept && *fd_r >= 0;
 }

@@ -1,5 +1,5 @@
-/* One request of FastCGI 1.0, by libfcgi, on a connection that was accepted and
- * whose parameters all wait there. */
+/* One request of FastCGI 1.0, by libfcgi, on a connection that was accepted,
+ * when records_look() says that it is there. */
 #ifndef FCGI_H
 #define FCGI_H
 
@@ -14,8 +14,8 @@ void fcgi_open(int fd);
 
 /* Reads, handles and answers one request.  True when its connection is good for
  * another; else it is the caller's to close, and *fd is -1 where libfcgi has
- * closed it.  is_whole: all of the body waits there, too; where it does not, what
- * is missing is waited for until the deadline (clock_ms()).  Any thread. */
-bool fcgi_serve(struct handler *h, int *fd, int64_t deadline, bool is_whole) MUST_USE;
+ * closed it.  Nothing is waited for: what has not come is cut off.  deadline:
+ * clock_ms() by which the answer must be out.  Any thread. */
+bool fcgi_serve(struct handler *h, int *fd, int64_t deadline) MUST_USE;
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "fcgi.h"
+#include "gather.h"
 #include "log.h"
 #include "records.h"
 
@@ -87,7 +88,7 @@ follow(struct pool *p, int op, int fd)
 
 /* What waits on it; -1 when it has ended or failed, 0 when there is nothing. */
 static ssize_t
-look(int fd, enum records *state_r)
+look(int fd, enum records_state *state_r)
 {
 	unsigned char bytes[LOOK_SIZE];
 	ssize_t len = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
@@ -106,14 +107,14 @@ is_ready(int fd, short events)
 	return poll(&p, 1, 0) == 1;
 }
 
-/* Serves a request whose body has not come as a whole, if not too many workers
- * wait for such.  False, and *fd as it was: not now. */
+/* Waits with a worker for the rest of a body, if not too many do.  False: not
+ * now. */
 static bool
-serve_long(struct pool *p, int *fd, int64_t deadline, bool *is_good_r)
+wait_for_body(struct pool *p, int fd, int64_t deadline, bool *is_good_r)
 {
 	bool may_wait = atomic_fetch_add(&p->n_long, 1) < (int)(p->n_workers + 3) / 4;
 	if (may_wait)
-		*is_good_r = fcgi_serve(p->h, fd, deadline, false);
+		*is_good_r = gather_serve(p->h, fd, deadline - TICK_MS, deadline);
 	atomic_fetch_sub(&p->n_long, 1);
 	return may_wait;
 }
@@ -121,16 +122,16 @@ serve_long(struct pool *p, int *fd, int64_t deadline, bool *is_good_r)
 /* Does what can be done for a request of which a part is there.  False, and
  * nothing was done: it may wait. */
 static bool
-serve_part(struct pool *p, int *fd, enum records state, size_t len, int64_t deadline,
+serve_part(struct pool *p, int fd, enum records_state state, size_t len, int64_t deadline,
     bool *is_good_r)
 {
 	int64_t now = clock_ms();
 	bool is_old = deadline < now + p->h->conf->request_timeout_ms - TICK_MS;
-	bool is_late = deadline < now + TICK_MS || is_ready(*fd, POLLRDHUP);
+	bool is_late = deadline < now + TICK_MS || is_ready(fd, POLLRDHUP);
 	if (state == RECORDS_BODY && is_late)
-		*is_good_r = fcgi_serve(p->h, fd, now, false); /* 400: it is cut */
+		*is_good_r = gather_serve(p->h, fd, now, deadline); /* 400: it is cut */
 	else if (state == RECORDS_BODY && (is_old || len >= LONG_SIZE))
-		return serve_long(p, fd, deadline, is_good_r);
+		return wait_for_body(p, fd, deadline, is_good_r);
 	return is_late;
 }
 
@@ -139,7 +140,7 @@ serve_part(struct pool *p, int *fd, enum records state, size_t len, int64_t dead
 static long long
 advance(struct pool *p, int fd, long long until)
 {
-	enum records state;
+	enum records_state state;
 	bool is_good = false;
 	ssize_t len = look(fd, &state);
 	if (len == 0)
@@ -147,9 +148,9 @@ advance(struct pool *p, int fd, long long until)
 	int64_t deadline =
 	    until < 0 ? -until : clock_ms() + p->h->conf->request_timeout_ms;
 	if (len > 0 && state == RECORDS_WHOLE)
-		is_good = fcgi_serve(p->h, &fd, deadline, true);
+		is_good = fcgi_serve(p->h, &fd, deadline);
 	else if (len > 0 && state != RECORDS_BROKEN &&
-		 !serve_part(p, &fd, state, (size_t)len, deadline, &is_good))
+		 !serve_part(p, fd, state, (size_t)len, deadline, &is_good))
 		return -deadline;
 	if (is_good && !atomic_load(&p->stopped_at))
 		return clock_ms() + KEPT_MS;

@@ -8,8 +8,8 @@ enum { AT_VERSION, AT_TYPE, AT_ID, AT_LENGTH = 4, AT_PADDING = 6, HEADER_LEN = 8
 enum { BEGIN_REQUEST = 1, ABORT_REQUEST = 2, PARAMS = 4, STDIN = 5 };
 enum { VERSION_1 = 1, RESPONDER = 1, BEGIN_LEN = 8 };
 
-/* No web server lets a header field through that is longer. */
-enum { MAX_PAIR = 1 << 17 };
+/* No web server lets a header field through that is longer, nor sends as many. */
+enum { MAX_LENGTH = 1 << 17, MAX_PAIRS = 1000 };
 
 /* The stream of parameters, across its records: lengths of a name and a value
  * (section 3.4), then so many bytes. */
@@ -17,6 +17,7 @@ struct pairs {
 	unsigned char lengths[8];
 	unsigned n_lengths; /* bytes of them that have come */
 	size_t n_skip;      /* bytes of name and value that are to come */
+	unsigned n;         /* how many pairs have begun */
 };
 
 static unsigned
@@ -40,7 +41,7 @@ length(const struct pairs *p, unsigned *at, uint32_t *length_r)
 	return true;
 }
 
-/* False when a pair is longer than any can be. */
+/* False when a pair is longer, or there are more, than can be. */
 static bool
 feed(struct pairs *p, const unsigned char *bytes, size_t len)
 {
@@ -52,7 +53,8 @@ feed(struct pairs *p, const unsigned char *bytes, size_t len)
 			p->lengths[p->n_lengths++] = bytes[0];
 			n = 1;
 			if (length(p, &at, &name) && length(p, &at, &value)) {
-				if (name > MAX_PAIR || value > MAX_PAIR)
+				if (name > MAX_LENGTH || value > MAX_LENGTH ||
+				    ++p->n > MAX_PAIRS)
 					return false;
 				p->n_skip = (size_t)name + value;
 				p->n_lengths = 0;
@@ -67,8 +69,8 @@ feed(struct pairs *p, const unsigned char *bytes, size_t len)
 }
 
 /* The state after one more whole record. */
-static enum records
-next(enum records state, struct pairs *p, int type, const unsigned char *content,
+static enum records_state
+next(enum records_state state, struct pairs *p, int type, const unsigned char *content,
     size_t len)
 {
 	if (type == ABORT_REQUEST) /* without its parameters there is no answer */
@@ -92,11 +94,11 @@ is_begin(const unsigned char *record, size_t content_len)
 	       number(role) == RESPONDER;
 }
 
-enum records
+enum records_state
 records_look(const unsigned char *bytes, size_t len)
 {
-	enum records state = RECORDS_HEAD;
-	struct pairs pairs = {{0}, 0, 0};
+	enum records_state state = RECORDS_HEAD;
+	struct pairs pairs = {{0}, 0, 0, 0};
 	size_t at = 0;
 	while (at < len && state != RECORDS_WHOLE && state != RECORDS_BROKEN) {
 		const unsigned char *r = bytes + at;
@@ -107,7 +109,9 @@ records_look(const unsigned char *bytes, size_t len)
 		size_t content = number(r + AT_LENGTH);
 		bool is_ours =
 		    number(r + AT_ID) && number(r + AT_ID) == number(bytes + AT_ID);
-		if (!is_ours || (at == 0 && r[AT_TYPE] != BEGIN_REQUEST))
+		/* libfcgi 2.4.2 reads this padding as records */
+		bool is_misread = r[AT_PADDING] && (content == 0 || at == 0);
+		if (!is_ours || is_misread || (at == 0 && r[AT_TYPE] != BEGIN_REQUEST))
 			return RECORDS_BROKEN;
 		if (len - at < HEADER_LEN + content + r[AT_PADDING])
 			break;

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-enum records {
+enum records_state {
 	RECORDS_HEAD,   /* so far good, and not all parameters are there */
 	RECORDS_BODY,   /* all parameters, but not all of the body */
 	RECORDS_WHOLE,  /* the whole request, or one that was aborted */
@@ -16,6 +16,6 @@ enum records {
 };
 
 /* bytes: all that waits, from the first byte of a request. */
-enum records records_look(const unsigned char *bytes, size_t len);
+enum records_state records_look(const unsigned char *bytes, size_t len);
 
 #endif

@@ -446,7 +446,10 @@ tail(struct admin *a)
 		return;
 	}
 	is_coloured = may_colour();
-	while (follow(&t) == ERR_DB_UNKNOWN)
+	enum err e;
+	while ((e = follow(&t)) == ERR_DB_UNKNOWN)
 		reconnect(&t);
+	if (e == ERR_SYSTEM)
+		admin_bad(a, "the output cannot be written; is the disk full?");
 	fclose(t.out);
 }

@@ -8,7 +8,7 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 groups='err log text clock stdfiles
 sha256 screen
 conf_value
-conf durable json_scan datetime status migrations pq
+conf durable json_scan json_text datetime status migrations pq
 event spooldir hosts rows story when
 columns spoolfile
 decode auth db spool
@@ -19,6 +19,7 @@ request
 credentials
 handle
 listener records cgi fcgi admin
+gather
 pool
 main migrate spoolctl sample
 check purge rejected tail
@@ -64,7 +65,7 @@ door() { # door PATTERN FILE...: only these files may match
 }
 door 'libpq-fe\.h' src/pq.h
 door 'fcgiapp\.h' cgi/fcgi.c
-door 'json-c/' src/decode.c
+door 'json-c/' src/json_text.c
 door 'curl/curl\.h' src/sample.c
 door 'nettle/' src/sha256.c cgi/credentials.c
 door '<ini\.h>' src/conf.c

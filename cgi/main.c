@@ -2,6 +2,7 @@
  * store -> writer -> workers -> wait for a signal -> stop. */
 #include "cgi.h"
 #include "clock.h"
+#include "confine.h"
 #include "drain.h"
 #include "fcgi.h"
 #include "listener.h"
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ struct receiver {
 	struct writer *writer;
 	struct drainer *drainer;
 	struct handler handler;
+	struct pool *pool; /* NULL in CGI */
 };
 
 /* What a CGI request does for the spool when its answer is out. */
@@ -122,64 +125,124 @@ block_signals(sigset_t *set)
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
-static void
-wait_for_stop(const sigset_t *set)
+static int
+wait_for_signal(const sigset_t *set)
 {
-	int signal_number;
+	int number;
 	do
-		sigwait(set, &signal_number);
-	while (signal_number == SIGPIPE || signal_number == SIGXFSZ ||
-	       signal_number == SIGHUP);
-	log_info("stopping on signal %d", signal_number);
+		sigwait(set, &number);
+	while (number == SIGPIPE || number == SIGXFSZ);
+	return number;
+}
+
+/* Reads the configuration and opens all that a receiver of FastCGI needs. */
+static enum err
+receiver_load(struct receiver *r, const char *conf_path)
+{
+	enum err e = receiver_open(r, conf_path, STORE_DRAINER);
+	if (e == ERR_SPOOL)
+		e = ERR_CONFIG;
+	return e ? e : store_load(r->store);
+}
+
+/* Serves what comes to the listener. */
+static enum err
+receiver_start(struct receiver *r, int listen_fd)
+{
+	enum err e = writer_start(r->writer);
+	if (!e)
+		e = drainer_start(&r->drainer, &r->conf, r->store);
+	r->handler.drainer = r->drainer;
+	return e ? e : pool_start(&r->pool, &r->handler, listen_fd);
+}
+
+/* Connects before the first webhook, and says now what is wrong. */
+static void
+receiver_try(struct receiver *r)
+{
+	struct event *none = NULL;
+	int64_t deadline = clock_ms() + r->conf.request_timeout_ms;
+	if (writer_submit(r->writer, &none, deadline))
+		log_warn("webhooks are answered 503 until that is mended");
+}
+
+/* Answers what is in flight.  False when a request did not end: all it may use
+ * stays. */
+static bool
+receiver_stop(struct receiver *r, bool takes_backlog)
+{
+	drainer_hurry(r->drainer);
+	alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
+	bool is_over = pool_stop(&r->pool, takes_backlog);
+	if (is_over)
+		receiver_close(r);
+	else
+		log_warn("stopped, and left a request that did not end");
+	alarm(0);
+	return is_over;
+}
+
+/* SIGHUP: one with the configuration as it is now serves beside *r, which then
+ * ends, so that no request is lost; where it cannot, *r goes on. */
+static void
+reload(struct receiver **r, const char *conf_path, int listen_fd)
+{
+	struct receiver *old = *r, *next = calloc(1, sizeof *next);
+	enum err e = next ? receiver_load(next, conf_path) : ERR_MEMORY;
+	if (!e && strcmp(old->conf.spool_directory, next->conf.spool_directory) != 0) {
+		log_error("another [spool] directory needs a restart");
+		e = ERR_CONFIG;
+	}
+	if (!e)
+		e = receiver_start(next, listen_fd);
+	log_open(program, (enum log_level)(e ? old : next)->conf.log_level,
+	    (enum log_target)(e ? old : next)->conf.log_target);
+	struct receiver *ended = e ? next : old;
+	if (e)
+		log_error("not reloaded: the configuration as it was stays in force");
+	else
+		*r = next;
+	if (ended && receiver_stop(ended, false))
+		free(ended);
+	if (!e) {
+		log_info("reloaded");
+		receiver_try(next);
+	}
 }
 
 static int
 run_fcgi(const char *conf_path, const char *where)
 {
-	struct receiver r;
-	struct pool *pool = NULL;
+	struct receiver *r = calloc(1, sizeof *r);
 	sigset_t signals;
-	int listen_fd = STDIN_FILENO;
+	int listen_fd = STDIN_FILENO, number;
 
 	block_signals(&signals);
-	enum err e = receiver_open(&r, conf_path, STORE_DRAINER);
-	if (e == ERR_SPOOL)
-		e = ERR_CONFIG;
-	if (!e)
-		e = store_load(r.store);
+	enum err e = r ? receiver_load(r, conf_path) : ERR_MEMORY;
 	if (!e)
 		e = fcgi_init();
 	if (!e && where)
-		e = listener_open(where, r.conf.socket_mode, &listen_fd);
+		e = listener_open(where, r->conf.socket_mode, &listen_fd);
 	bool is_ours = !e && where;
 	if (!e)
-		e = writer_start(r.writer);
+		confine(r->conf.spool_directory, where);
 	if (!e)
-		e = drainer_start(&r.drainer, &r.conf, r.store);
-	r.handler.drainer = r.drainer;
-	if (!e)
-		e = pool_start(&pool, &r.handler, listen_fd);
+		e = receiver_start(r, listen_fd);
 	if (!e) {
 		log_info("listening on %s, %ld threads", where ? where : "fd 0",
-		    r.conf.threads);
-		/* Connect before the first webhook, and say now what is wrong. */
-		struct event *none = NULL;
-		int64_t deadline = clock_ms() + r.conf.request_timeout_ms;
-		if (writer_submit(r.writer, &none, deadline))
-			log_warn("webhooks are answered 503 until that is mended");
-		wait_for_stop(&signals);
+		    r->conf.threads);
+		receiver_try(r);
+		while ((number = wait_for_signal(&signals)) == SIGHUP)
+			reload(&r, conf_path, listen_fd);
+		log_info("stopping on signal %d", number);
 	}
-	drainer_hurry(r.drainer);
-	alarm((unsigned)(r.conf.request_timeout_ms / 1000) + STOP_S);
 	if (is_ours)
 		listener_hide(where);
-	if (!pool_stop(&pool, is_ours)) {
-		log_warn("stopped, and left a request that did not end");
+	if (r && !receiver_stop(r, is_ours))
 		_exit(e ? EX_OSERR : EXIT_SUCCESS);
-	}
+	free(r);
 	if (is_ours)
 		close(listen_fd);
-	receiver_close(&r);
 	if (!e)
 		log_info("stopped");
 	return e == ERR_CONFIG ? EX_CONFIG : e ? EX_OSERR : EXIT_SUCCESS;

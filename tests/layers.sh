@@ -18,7 +18,7 @@ drainer
 request
 credentials
 handle
-listener records cgi fcgi admin
+listener records cgi confine fcgi admin
 gather
 pool
 main migrate spoolctl sample

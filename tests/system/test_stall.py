@@ -72,14 +72,14 @@ def test_stop_while_the_database_hangs(start, text, token, locked):
 
 
 def test_one_that_is_late_does_not_hurry_its_batch(start, text, token, database, locked):
-    """A body that took nearly all of its request's time arrives while a commit
+    """A body that took most of its request's time arrives while a commit
     is under way; those beside it in the next batch have all of theirs."""
     r = start(text())
     body = sms("late")
     late = fcgi_client.Connection(r.address(), 60)
     whole = fcgi_client.request(cgi_variables(post(token, body)), body)
     late.send(whole[:-20])
-    time.sleep(3.2)
+    time.sleep(2.6)
     plug = fcgi_client.Connection(r.address(), 60)
     plug.send(fcgi_client.request(cgi_variables(post(token, sms("plug"))), sms("plug")))
     wait_for("the first commit", lambda: waiting(database) == 1)

@@ -212,6 +212,20 @@ accept_one(struct pool *p, struct worker *w)
 		arm(p, EPOLL_CTL_MOD, p->listen_fd);
 }
 
+/* Has a connection looked at once more, if nobody has it just now. */
+static void
+look_again(struct pool *p, int fd, long long until)
+{
+	struct connection *c = &p->connections[fd];
+	do {
+		if (!atomic_compare_exchange_strong(&c->until, &until, 0))
+			return;
+		atomic_store(&c->is_touched, false);
+		follow(p, EPOLL_CTL_MOD, fd);
+		atomic_store(&c->until, until);
+	} while (atomic_load(&c->is_touched));
+}
+
 /* Each second: closes what was idle for too long, or everything idle when files
  * have run out, has what is there in part looked at again, and lets accept go on. */
 static void
@@ -225,7 +239,7 @@ tick(struct pool *p)
 	for (int fd = 0; fd < MAX_FDS; fd++) {
 		long long until = atomic_load(&p->connections[fd].until);
 		if (until < 0)
-			follow(p, EPOLL_CTL_MOD, fd);
+			look_again(p, fd, until);
 		else if (until && (until < now || is_starved) &&
 			 !is_ready(fd, POLLIN) && /* no worker has come to it yet */
 			 atomic_compare_exchange_strong(

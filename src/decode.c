@@ -2,10 +2,10 @@
 
 #include "datetime.h"
 #include "json_scan.h"
+#include "json_text.h"
 #include "status.h"
 
 #include <ctype.h>
-#include <json-c/json.h>
 #include <stdlib.h>
 
 /* Every member that a dialect has a use for. */
@@ -36,17 +36,17 @@
 enum member { MEMBER_MAP(MEMBER_ENUM) N_MEMBERS };
 static const char *const member_names[] = {MEMBER_MAP(MEMBER_NAME)};
 
-/* A decoding under way.  Texts of the event are written to free: no string
- * grows by being read, a name is read once and a value at most twice. */
+/* A decoding under way.  Texts of the event that do not stand in its JSON are
+ * written to free: no string grows by being read, and none is read twice. */
 struct decoder {
 	struct event *ev;
 	struct text zone;
 	struct text values[N_MEMBERS]; /* JSON text, absent where null or missing */
-	char *free, *end;
-	struct json_tokener *tokener; /* made when the first escape is met */
+	char *free;
+	struct json_text strings;
 };
 
-enum { MEMORY_FACTOR = 3 }; /* the body once, its texts twice */
+enum { NAME_LEN = 96 }; /* no name of ours is longer, be all of it escaped */
 
 /* Puts a value into its column; false when it tells nothing. */
 typedef bool put_fn(struct decoder *d, struct text *column, struct text value);
@@ -114,45 +114,24 @@ static const struct dialect dialects[] = {
 
 /* ------------------------------------------------------------- values */
 
-static bool
-is_escaped(struct text t)
-{
-	return memchr(t.ptr, '\\', t.len) != NULL;
-}
-
-static struct text
-keep(struct decoder *d, const char *bytes, size_t len)
-{
-	struct text t = {d->free, len};
-	if (len > (size_t)(d->end - d->free))
-		return (struct text){0}; /* cannot be: see struct decoder */
-	memcpy(d->free, bytes, len);
-	d->free += len;
-	return t;
-}
-
 /* The text of a JSON value: of a string what it says, else its source, so that
  * no number is too large. */
 static struct text
 text_value(struct decoder *d, struct text value)
 {
-	if (*value.ptr != '"')
-		return value;
-	if (!is_escaped(value))
-		return (struct text){value.ptr + 1, value.len - 2};
-	if (!d->tokener)
-		d->tokener = json_tokener_new();
-	if (!d->tokener)
-		return value; /* out of memory: the source says it too */
-	json_tokener_reset(d->tokener);
-	struct json_object *string =
-	    json_tokener_parse_ex(d->tokener, value.ptr, (int)value.len);
-	if (!string)
-		return value;
-	struct text t = keep(d, json_object_get_string(string),
-	    (size_t)json_object_get_string_len(string));
-	json_object_put(string);
+	struct text t =
+	    *value.ptr == '"' ? json_text(&d->strings, value, d->free) : value;
+	if (t.ptr == d->free)
+		d->free += t.len;
 	return t;
+}
+
+/* The name of a member; absent when it is too long to be one of ours. */
+static struct text
+name_value(struct decoder *d, struct text name, char buffer[NAME_LEN])
+{
+	return name.len > NAME_LEN ? (struct text){0}
+				   : json_text(&d->strings, name, buffer);
 }
 
 static void
@@ -184,18 +163,19 @@ put_text(struct decoder *d, struct text *column, struct text value)
 static bool
 put_phone(struct decoder *d, struct text *column, struct text value)
 {
-	struct text t = text_value(d, value);
-	struct text copy = keep(d, t.ptr, t.len);
-	char *start = (char *)copy.ptr, *p = start;
-	for (size_t i = 0; i < copy.len; i++) {
+	char *start = d->free, *p = start;
+	struct text t = text_value(d, value); /* at start, if it was escaped */
+	for (size_t i = 0; i < t.len; i++) {
 		unsigned char c = (unsigned char)t.ptr[i];
 		if (isalpha(c) || c >= 0x80) {
 			*column = t;
 			return true;
 		}
-		if (!strchr(" .-()", c))
-			*p++ = (char)c;
 	}
+	for (size_t i = 0; i < t.len; i++)
+		if (!strchr(" .-()", t.ptr[i]))
+			*p++ = t.ptr[i];
+	d->free = p;
 	if (p - start > 2 && start[0] == '0' && start[1] == '0')
 		*++start = '+';
 	if (p > start)
@@ -254,9 +234,10 @@ php_time(struct decoder *d, struct text object, struct text *date_r, struct text
 {
 	struct json_walk w;
 	struct text name, value;
+	char buffer[NAME_LEN];
 	json_walk(&w, object);
 	while (json_walk_next(&w, &name, &value)) {
-		name = text_value(d, name);
+		name = name_value(d, name, buffer);
 		if (text_is(value, "null"))
 			continue;
 		if (text_is(name, "date"))
@@ -305,10 +286,11 @@ collect(struct decoder *d, struct text object)
 {
 	struct json_walk w;
 	struct text name, value;
+	char buffer[NAME_LEN];
 	if (!json_walk(&w, object))
 		return false;
 	while (json_walk_next(&w, &name, &value)) {
-		name = text_value(d, name);
+		name = name_value(d, name, buffer);
 		for (int m = 0; m < N_MEMBERS; m++)
 			if (text_is(name, member_names[m]))
 				d->values[m] =
@@ -323,14 +305,18 @@ has(const struct decoder *d, enum member m)
 	return d->values[m].ptr && !text_is(d->values[m], "\"\"");
 }
 
-/* status_id 5 is the gateway's word for a message that came in. */
+/* status_id 5 is the gateway's word for a message that came in.  Looked at before
+ * texts are written. */
 static bool
 is_incoming_status(struct decoder *d)
 {
 	int32_t id;
-	return has(d, M_STATUS_ID) &&
-	       int32_value(text_value(d, d->values[M_STATUS_ID]), &id) &&
-	       id == STATUS_ID_INCOMING;
+	char *start = d->free;
+	bool is = has(d, M_STATUS_ID) &&
+		  int32_value(text_value(d, d->values[M_STATUS_ID]), &id) &&
+		  id == STATUS_ID_INCOMING;
+	d->free = start;
+	return is;
 }
 
 static const struct dialect *
@@ -388,56 +374,74 @@ static enum err
 decode_object(struct decoder *d)
 {
 	struct event *ev = d->ev;
-	if (!collect(d, ev->payload))
-		return not_event(ev, "the body is not an object");
 	const struct dialect *dialect = dialect_of(d);
 	if (!dialect)
 		return not_event(
 		    ev, "none of the members event, status_id and address is there");
 	fill(d, dialect);
-	if (dialect == &dialects[DELIVERY] && is_incoming_status(d)) {
+	if (dialect == &dialects[DELIVERY] && ev->status_code == STATUS_ID_INCOMING) {
 		ev->kind = TEXT("incoming_sms");
 		ev->status = (struct text){0};
 	}
 	return check(ev);
 }
 
-/* Copies the body to memory of the event, without a byte order mark, and has
- * it judged and mended there.  The rest of memory is for texts. */
-static enum err
-scan(struct event *ev)
+/* At most so many bytes are written to free. */
+static size_t
+texts_len(const struct decoder *d)
 {
+	size_t len = 0;
+	for (int m = 0; m < N_MEMBERS; m++)
+		if (d->values[m].ptr &&
+		    (m == M_PHONE || m == M_SENDTO || m == M_ADDRESS ||
+			json_text_is_escaped(d->values[m])))
+			len += d->values[m].len;
+	return len;
+}
+
+/* The payload is the body without a byte order mark, or a copy of that where
+ * places are to be mended. */
+static enum err
+read_body(struct decoder *d)
+{
+	struct event *ev = d->ev;
 	struct json_report report;
 	size_t bom =
 	    ev->wire.len >= 3 && memcmp(ev->wire.ptr, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-	size_t len = ev->wire.len - bom;
-	ev->memory = malloc(MEMORY_FACTOR * len + 1);
-	if (!ev->memory)
-		return ERR_MEMORY;
-	memcpy(ev->memory, ev->wire.ptr + bom, len);
-	if (!json_scan(ev->memory, len, &report)) {
+	struct text json = {ev->wire.ptr + bom, ev->wire.len - bom};
+	if (!json_judge(json.ptr, json.len, &report)) {
 		event_reject(ev, err_status(ERR_NOT_JSON), "%s at byte %zu", report.fault,
 		    report.at + bom);
 		return ERR_NOT_JSON;
 	}
-	ev->payload = (struct text){ev->memory, len};
+	if (report.n_mended > 0) {
+		ev->memory = malloc(2 * json.len); /* its texts are no longer */
+		if (!ev->memory)
+			return ERR_MEMORY;
+		d->free = ev->memory + json.len;
+		json_scan(memcpy(ev->memory, json.ptr, json.len), json.len, &report);
+		json.ptr = ev->memory;
+	}
+	if (!collect(d, json))
+		return not_event(ev, "the body is not an object");
+	if (!ev->memory)
+		d->free = ev->memory = malloc(texts_len(d) + 1);
+	ev->payload = json;
 	if (report.n_mended > 0 || bom > 0)
 		ev->raw = ev->wire;
-	return ERR_OK;
+	return ev->memory ? ERR_OK : ERR_MEMORY;
 }
 
 enum err
 decode(struct event *ev, struct text zone, struct text device_id)
 {
-	enum err e = scan(ev);
-	if (e)
-		return e;
 	struct decoder d = {.ev = ev, .zone = zone};
-	d.free = ev->memory + ev->payload.len;
-	d.end = ev->memory + MEMORY_FACTOR * ev->payload.len;
-	e = decode_object(&d);
-	if (d.tokener)
-		json_tokener_free(d.tokener);
+	enum err e = read_body(&d);
+	if (!e)
+		e = decode_object(&d);
+	json_text_end(&d.strings);
+	if (d.strings.is_short)
+		return ERR_MEMORY;
 	if (!e && !ev->device_id.ptr)
 		ev->device_id = device_id;
 	return e;

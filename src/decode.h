@@ -1,7 +1,6 @@
 /* Bytes of a webhook -> struct event, by a table of fields for each dialect of
- * SmsGateWay24.  json_scan() judges; json-c reads the strings that are picked,
- * one at a time, so a body costs no more memory than a copy or two of itself,
- * and no verdict depends on json-c's version.  Any thread. */
+ * SmsGateWay24.  A body takes some kB, and besides at most twice its size, for
+ * no tree is made of it.  Any thread. */
 #ifndef DECODE_H
 #define DECODE_H
 

@@ -6,10 +6,10 @@
 /* Limits of PostgreSQL's numeric: digits before and after the point. */
 enum { NUMERIC_WHOLE = 131072, NUMERIC_FRACTION = 16383 };
 
-static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
-
 struct scan {
-	char *start, *at, *end;
+	const char *start, *at, *end;
+	char *mended;  /* start once more, to write to, or NULL */
+	long n_digits; /* of numbers with an exponent, in full */
 	struct json_report *report;
 };
 
@@ -21,6 +21,16 @@ fault(struct scan *s, const char *what)
 	s->report->fault = what;
 	s->report->at = (size_t)(s->at - s->start);
 	return false;
+}
+
+/* Puts text, padded with spaces, in the place of len bytes. */
+static void
+mend(struct scan *s, const char *place, size_t len, const char *text)
+{
+	char *p = s->mended ? s->mended + (place - s->start) : NULL;
+	s->report->n_mended++;
+	if (p)
+		memcpy(memset(p, ' ', len), text, strlen(text));
 }
 
 /* The byte at the place, or 0 at the end: no token holds a NUL. */
@@ -101,8 +111,7 @@ unicode_escape(struct scan *s)
 		is_pair = low >= 0xdc00 && low <= 0xdfff;
 	}
 	if (!is_pair && (unit == 0 || (unit >= 0xd800 && unit <= 0xdfff))) {
-		memcpy(s->at, "\\ufffd", 6);
-		s->report->n_mended++;
+		mend(s, s->at, 6, "\\ufffd");
 	}
 	s->at += is_pair ? 12 : 6;
 	return true;
@@ -143,16 +152,17 @@ string(struct scan *s)
 static size_t
 digits(struct scan *s)
 {
-	char *start = s->at;
+	const char *start = s->at;
 	while (peek(s) >= '0' && peek(s) <= '9')
 		s->at++;
 	return (size_t)(s->at - start);
 }
 
-/* Whether numeric holds the number p..end with that exponent: the place of
- * its first digit that is not 0, and its digits after the point. */
-static bool
-is_numeric(const char *p, const char *end, long exponent)
+/* How many digits PostgreSQL writes the number p..end with that exponent in, or
+ * -1 when numeric does not hold it: by the place of its first digit that is not
+ * 0, and its digits after the point. */
+static long
+full_digits(const char *p, const char *end, long exponent)
 {
 	long whole = 0, fraction = 0, lead = LONG_MIN;
 	bool has_point = false;
@@ -166,24 +176,16 @@ is_numeric(const char *p, const char *end, long exponent)
 		}
 	}
 	if (exponent >= INT_MAX / 2 || exponent <= -INT_MAX / 2)
-		return false;
-	if (fraction - exponent > NUMERIC_FRACTION)
-		return false;
-	if (lead == LONG_MIN) /* zero */
-		return true;
-	/* digits before the point once the exponent is applied */
-	long before = lead < 0 ? whole + lead + 1 : 1 - lead;
-	return before + exponent <= NUMERIC_WHOLE;
-}
-
-static void
-mend_number(struct scan *s, char *start)
-{
-	memset(start, ' ', (size_t)(s->at - start));
-	start[0] = '"';
-	memcpy(start + 1, replacement, 3);
-	start[4] = '"';
-	s->report->n_mended++;
+		return -1;
+	fraction = fraction > exponent ? fraction - exponent : 0;
+	/* digits before the point once the exponent is applied; 0 has none */
+	if (lead != LONG_MIN)
+		whole = exponent + (lead < 0 ? whole + lead + 1 : 1 - lead);
+	else
+		whole = 0;
+	if (fraction > NUMERIC_FRACTION || whole > NUMERIC_WHOLE)
+		return -1;
+	return fraction + (whole > 0 ? whole : 0);
 }
 
 /* An exponent, with its sign; what no long holds is as good as the largest. */
@@ -206,7 +208,7 @@ exponent_of(struct scan *s, long *exponent_r)
 static bool
 number(struct scan *s)
 {
-	char *start = s->at;
+	const char *start = s->at;
 	long exponent = 0;
 	if (peek(s) == '-')
 		s->at++;
@@ -226,8 +228,13 @@ number(struct scan *s)
 		if (!exponent_of(s, &exponent))
 			return false;
 	}
-	if (!is_numeric(start, s->at, exponent))
-		mend_number(s, start);
+	long n_digits = full_digits(start, s->at, exponent);
+	if (exponent == 0 && n_digits >= 0)
+		n_digits = 0; /* it takes no more than here */
+	if (n_digits < 0 || n_digits > JSON_DIGITS - s->n_digits)
+		mend(s, start, (size_t)(s->at - start), "\"\xef\xbf\xbd\"");
+	else
+		s->n_digits += n_digits;
 	return true;
 }
 
@@ -307,14 +314,27 @@ value(struct scan *s, int depth)
 	return ok;
 }
 
+static bool
+scan(struct scan *s)
+{
+	*s->report = (struct json_report){0};
+	if (!value(s, 0))
+		return false;
+	return s->at == s->end || fault(s, "more text after the value");
+}
+
 bool
 json_scan(char *json, size_t len, struct json_report *report_r)
 {
-	struct scan s = {json, json, json + len, report_r};
-	*report_r = (struct json_report){0};
-	if (!value(&s, 0))
-		return false;
-	return s.at == s.end || fault(&s, "more text after the value");
+	struct scan s = {json, json, json + len, json, 0, report_r};
+	return scan(&s);
+}
+
+bool
+json_judge(const char *json, size_t len, struct json_report *report_r)
+{
+	struct scan s = {json, json, json + len, NULL, 0, report_r};
+	return scan(&s);
 }
 
 static void

@@ -3,7 +3,9 @@
  *
  * It also mends in place what PostgreSQL's jsonb cannot hold, each with a
  * U+FFFD: the escape \u0000, escapes of lone surrogates, and numbers beyond
- * numeric's range (PostgreSQL manual, 8.1.2 and 8.14).  Lengths do not change.
+ * numeric's range (PostgreSQL manual, 8.1.2 and 8.14).  jsonb writes numbers
+ * without exponent; what would have more than JSON_DIGITS digits by that, all
+ * in all, is mended, too, or nobody could read it.  Lengths do not change.
  * Pure; any thread. */
 #ifndef JSON_SCAN_H
 #define JSON_SCAN_H
@@ -12,18 +14,21 @@
 
 #include <stddef.h>
 
-enum { JSON_DEPTH = 32 };
+enum { JSON_DEPTH = 32, JSON_DIGITS = 1 << 20 };
 
 struct json_report {
 	const char *fault; /* NULL when it is JSON; else a literal */
 	size_t at;         /* where the fault is, in bytes from 0 */
-	size_t n_mended;   /* how many places were mended */
+	size_t n_mended;   /* how many places were mended, or are to be */
 };
 
 /* Judges and mends json, len bytes.  True when it is JSON. */
 bool json_scan(char *json, size_t len, struct json_report *report_r);
 
-/* Walks the members of an object in a text that json_scan() has passed. */
+/* The same verdict and report, and nothing is changed. */
+bool json_judge(const char *json, size_t len, struct json_report *report_r);
+
+/* Walks the members of an object in a text that was found to be JSON. */
 struct json_walk {
 	const char *at, *end;
 };

@@ -42,20 +42,19 @@ read_all(char *bytes, size_t size, int64_t deadline)
  * One that we have no use for is read too, within reason: a web server that
  * cannot get rid of it may drop our answer. */
 static enum err
-read_body(struct request *req, long max_body, char **memory_r)
+read_body(struct request *req, long max_body)
 {
 	size_t size = req->content_length >= 0 && req->content_length <= max_body
 			  ? (size_t)req->content_length
 			  : (size_t)max_body + 1;
 	char rest[4096];
-	*memory_r = NULL;
 	if (req->content_length < 0 &&
 	    (text_is(req->method, "GET") || text_is(req->method, "HEAD")))
 		return ERR_OK; /* by hand in a terminal there would be no end */
-	*memory_r = malloc(size + 1);
-	if (!*memory_r)
+	req->memory = malloc(size + 1);
+	if (!req->memory)
 		return ERR_MEMORY;
-	struct text body = {*memory_r, read_all(*memory_r, size, req->deadline)};
+	struct text body = {req->memory, read_all(req->memory, size, req->deadline)};
 	if (!req->body_err)
 		request_set_body(req, body, max_body);
 	if (req->content_length < 0 && clock_left(req->deadline) == 0)
@@ -112,10 +111,9 @@ cgi_serve(struct handler *h)
 {
 	struct request req;
 	struct response res = {0};
-	char *memory;
 	request_init(
 	    &req, environ, clock_ms() + h->conf->request_timeout_ms, h->conf->max_body);
-	enum err e = read_body(&req, h->conf->max_body, &memory);
+	enum err e = read_body(&req, h->conf->max_body);
 	/* Web servers send it when the client has gone, and a whole body is kept all
 	 * the same.  Without a length it may be the word that the body was cut. */
 	if (req.content_length >= 0 && !req.body_err)
@@ -125,7 +123,7 @@ cgi_serve(struct handler *h)
 	else
 		handle(h, &req, &res);
 	respond(&req, &res);
-	free(memory);
+	free(req.memory);
 	return end_response();
 }
 

@@ -68,8 +68,9 @@ keep_to(const char *spool_directory, const char *socket)
 	    LANDLOCK_CREATE_RULESET_VERSION);
 	if (version < WITH_REFER)
 		return;
-	struct landlock_ruleset_attr attr = {
-	    changes | (version >= WITH_TRUNCATE ? LANDLOCK_ACCESS_FS_TRUNCATE : 0)};
+	struct landlock_ruleset_attr attr = {0}; /* newer ones have more members */
+	attr.handled_access_fs =
+	    changes | (version >= WITH_TRUNCATE ? LANDLOCK_ACCESS_FS_TRUNCATE : 0);
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
 	/* the spool may be made or mounted anew while this runs */
 	if (rules < 0 ||

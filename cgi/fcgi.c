@@ -40,15 +40,16 @@ fcgi_open(int fd)
 /* The body, and what is beyond what we take of it: unread bytes would spoil the
  * next request. */
 static enum err
-take_body(FCGX_Request *r, struct request *req, long max_body, char **memory_r)
+take_body(FCGX_Request *r, struct request *req, long max_body)
 {
 	size_t size = (size_t)max_body + 1;
 	if (req->content_length >= 0 && req->content_length < max_body)
 		size = (size_t)req->content_length + 1;
-	*memory_r = malloc(size);
-	if (!*memory_r)
+	req->memory = malloc(size);
+	if (!req->memory)
 		return ERR_MEMORY;
-	struct text body = {*memory_r, (size_t)FCGX_GetStr(*memory_r, (int)size, r->in)};
+	struct text body = {
+	    req->memory, (size_t)FCGX_GetStr(req->memory, (int)size, r->in)};
 	if (!req->body_err)
 		request_set_body(req, body, max_body);
 	char rest[4096];
@@ -67,7 +68,7 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
 	FCGX_Request r;
 	struct request req;
 	struct response res;
-	char *memory, header[512];
+	char header[512];
 
 	FCGX_InitRequest(&r, -1, 0);
 	r.ipcFd = *fd_r;
@@ -78,7 +79,7 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
 	}
 	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
 	request_init(&req, r.envp, deadline, conf->max_body);
-	enum err e = take_body(&r, &req, conf->max_body, &memory);
+	enum err e = take_body(&r, &req, conf->max_body);
 	if (e)
 		response_problem(&res, e, (struct text){0});
 	else
@@ -91,6 +92,6 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
 	r.keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
 	FCGX_Finish_r(&r);
 	*fd_r = r.ipcFd; /* -1 where libfcgi closed it: the peer has gone */
-	free(memory);
+	free(req.memory);
 	return is_kept && *fd_r >= 0;
 }

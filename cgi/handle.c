@@ -1,5 +1,7 @@
 #include "handle.h"
 
+#include "auth.h"
+#include "clock.h"
 #include "credentials.h"
 #include "decode.h"
 #include "log.h"
@@ -9,12 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <time.h>
 
 /* Header fields are kept as printable ASCII and no longer than this. */
 enum { FIELD_LEN = 120 };
 
+/* Strangers are logged of so often, whatever they do. */
+enum { STRANGERS_MS = 10000 };
+
 static void
-health(struct handler *h, const struct request *req, struct response *res)
+health(struct handler *h, struct request *req, struct response *res)
 {
 	struct writer_stats s;
 	struct event *none = NULL;
@@ -48,7 +54,7 @@ line(struct response *res, const char *format, ...)
 
 /* Prometheus' text format 0.0.4.  Nothing here waits for the database. */
 static void
-metrics(struct handler *h, const struct request *req, struct response *res)
+metrics(struct handler *h, struct request *req, struct response *res)
 {
 	struct writer_stats s;
 	struct drainer_stats d;
@@ -155,29 +161,49 @@ answer(struct response *res, const struct event *ev, enum err e)
 		    res, 200, "{\"result\":\"stored\",\"id\":%" PRId64 "}", ev->id);
 }
 
-/* An event with all that its texts point to, in one piece of memory. */
+/* An event with all that its texts point to. */
 struct received {
 	struct event ev; /* first: the writer frees it */
 	char content_type[FIELD_LEN], remote_addr[FIELD_LEN];
-	char body[];
 };
 
-/* Copies the request into an event and decodes it. */
-static enum err
-receive(const struct request *req, const struct conf_source *source, struct event **ev_r)
+/* What is wrong with the signature that the source asks for, or NULL. */
+static const char *
+signature_wrong(const struct request *req, const struct conf_source *s)
 {
-	struct received *r = malloc(sizeof *r + req->body.len);
+	bool is_standard = s->signature == SIGNATURE_STANDARD_WEBHOOKS;
+	if (!s->signature)
+		return NULL;
+	const struct signature_message m = {.id = request_field(req, "HTTP_WEBHOOK_ID"),
+	    .timestamp = request_field(req, "HTTP_WEBHOOK_TIMESTAMP"),
+	    .signature = request_field(
+		req, is_standard ? "HTTP_WEBHOOK_SIGNATURE" : s->signature_header),
+	    .body = req->body};
+	return signature_fault((enum signature)s->signature, s->keys, s->n_keys, &m,
+	    time(NULL), s->signature_tolerance_ms / 1000);
+}
+
+/* Takes the body into an event and decodes it. */
+static enum err
+receive(struct request *req, const struct conf_source *source, struct event **ev_r)
+{
+	struct received *r = malloc(sizeof *r);
 	*ev_r = r ? &r->ev : NULL;
 	if (!r)
 		return ERR_MEMORY;
-	if (req->body.len > 0)
-		memcpy(r->body, req->body.ptr, req->body.len);
-	enum err e = event_init(
-	    &r->ev, (struct text){r->body, req->body.len}, text_of(source->name));
+	enum err e = event_init(&r->ev, req->body, text_of(source->name));
+	r->ev.wire_memory = req->memory;
+	req->memory = NULL;
 	r->ev.content_type = field(req->content_type, r->content_type);
 	r->ev.remote_addr = field(req->remote_addr, r->remote_addr);
-	if (!e)
-		e = decode(&r->ev, text_of(source->timezone), text_of(source->device_id));
+	if (e)
+		return e;
+	const char *wrong = signature_wrong(req, source);
+	if (wrong) {
+		event_reject(&r->ev, err_status(ERR_SIGNATURE), "signature: %s", wrong);
+		return ERR_SIGNATURE;
+	}
+	e = decode(&r->ev, text_of(source->timezone), text_of(source->device_id));
 	if (e == ERR_NOT_JSON && is_declared_other(req)) {
 		e = ERR_MEDIA_TYPE;
 		r->ev.http_status = err_status(e);
@@ -187,7 +213,7 @@ receive(const struct request *req, const struct conf_source *source, struct even
 
 /* Keeps a body that is no event; e is what is wrong with it. */
 static void
-reject(struct handler *h, const struct request *req, struct event **ev, enum err e,
+reject(struct handler *h, struct request *req, struct event **ev, enum err e,
     struct response *res)
 {
 	struct text reason = (*ev)->reason;
@@ -199,12 +225,13 @@ reject(struct handler *h, const struct request *req, struct event **ev, enum err
 }
 
 static void
-store(struct handler *h, const struct request *req, const struct conf_source *source,
+store(struct handler *h, struct request *req, const struct conf_source *source,
     struct response *res)
 {
 	struct event *ev;
 	enum err e = receive(req, source, &ev);
-	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT) {
+	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT ||
+	    e == ERR_SIGNATURE) {
 		reject(h, req, &ev, e, res);
 	} else {
 		if (!e)
@@ -216,15 +243,40 @@ store(struct handler *h, const struct request *req, const struct conf_source *so
 	free(ev);
 }
 
+unsigned long long
+handle_stranger(struct handler *h, int64_t now)
+{
+	long long said = atomic_load(&h->strangers_said);
+	atomic_fetch_add(&h->n_strangers, 1);
+	if ((said && now < said + STRANGERS_MS) ||
+	    !atomic_compare_exchange_strong(&h->strangers_said, &said, now))
+		return 0;
+	return atomic_exchange(&h->n_strangers, 0);
+}
+
+/* Refuses it.  A CGI program has no memory of the one before, and the web server
+ * logs each request. */
 static void
-webhook(struct handler *h, const struct request *req, struct response *res)
+refuse(struct handler *h, const struct request *req, struct response *res)
+{
+	char address[FIELD_LEN];
+	struct text from = field(req->remote_addr, address);
+	response_problem(res, ERR_TOKEN, (struct text){0});
+	unsigned long long n = h->drainer ? handle_stranger(h, clock_ms()) : 0;
+	if (n > 0)
+		log_warn("requests without a right token: %llu, the last one from %.*s",
+		    n, (int)from.len, from.ptr);
+}
+
+static void
+webhook(struct handler *h, struct request *req, struct response *res)
 {
 	struct credentials c;
 	credentials_read(&c, req);
 	const struct conf_source *source =
-	    auth_check(h->auth, c.candidates, CREDENTIALS_MAX);
+	    auth_check(h->conf, c.candidates, CREDENTIALS_MAX);
 	if (!source)
-		response_problem(res, ERR_TOKEN, (struct text){0});
+		refuse(h, req, res);
 	else if (req->body_err)
 		response_problem(res, req->body_err, (struct text){0});
 	else
@@ -235,7 +287,7 @@ webhook(struct handler *h, const struct request *req, struct response *res)
 static const struct route {
 	const char *segment;
 	const char *allow;
-	void (*run)(struct handler *h, const struct request *req, struct response *res);
+	void (*run)(struct handler *h, struct request *req, struct response *res);
 } routes[] = {
     {"healthz", "GET, HEAD", health},
     {"metrics", "GET, HEAD", metrics},
@@ -256,7 +308,7 @@ is_allowed(const char *allow, struct text method)
 }
 
 void
-handle(struct handler *h, const struct request *req, struct response *res)
+handle(struct handler *h, struct request *req, struct response *res)
 {
 	const struct route *route = routes;
 	struct text segment = credentials_segment(req->path);

@@ -3,7 +3,7 @@
 #ifndef HANDLE_H
 #define HANDLE_H
 
-#include "auth.h"
+#include "conf.h"
 #include "drainer.h"
 #include "request.h"
 #include "writer.h"
@@ -14,12 +14,18 @@ enum { HANDLER_STATUSES = 10 };
 
 struct handler {
 	const struct conf *conf;
-	const struct auth *auth;
 	struct writer *writer;
 	struct drainer *drainer;                  /* NULL in CGI: no metrics */
 	atomic_ullong requests[HANDLER_STATUSES]; /* answers, by status */
+	atomic_ullong n_strangers;   /* without a right token, not told of yet */
+	atomic_llong strangers_said; /* clock_ms() when they were, 0 never */
 };
 
-void handle(struct handler *h, const struct request *req, struct response *res);
+/* May take over the memory of the request's body. */
+void handle(struct handler *h, struct request *req, struct response *res);
+
+/* Whether it is time to log of strangers, one more of which has come now
+ * (clock_ms()): how many have since the last time, or 0. */
+unsigned long long handle_stranger(struct handler *h, int64_t now);
 
 #endif

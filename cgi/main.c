@@ -24,7 +24,6 @@ static const char program[] = "smshook.fcgi";
 /* All that a request needs, in the order in which it is made. */
 struct receiver {
 	struct conf conf;
-	struct auth *auth;
 	struct store *store;
 	struct writer *writer;
 	struct drainer *drainer;
@@ -44,7 +43,6 @@ receiver_close(struct receiver *r)
 	drainer_stop(&r->drainer);
 	writer_close(&r->writer);
 	store_close(&r->store);
-	auth_close(&r->auth);
 	conf_free(&r->conf);
 }
 
@@ -58,16 +56,13 @@ receiver_open(struct receiver *r, const char *conf_path, enum store_probe probe)
 		return e;
 	log_open(program, (enum log_level)r->conf.log_level,
 	    (enum log_target)r->conf.log_target);
-	e = auth_open(&r->auth, &r->conf);
-	if (!e)
-		e = store_open(&r->store, &r->conf, probe);
+	e = store_open(&r->store, &r->conf, probe);
 	if (!e || e == ERR_SPOOL) {
 		enum err failed =
 		    writer_open(&r->writer, r->store, (size_t)r->conf.threads);
 		e = failed ? failed : e;
 	}
 	r->handler.conf = &r->conf;
-	r->handler.auth = r->auth;
 	r->handler.writer = r->writer;
 	return e;
 }

@@ -65,7 +65,7 @@ void
 request_init(struct request *req, char *const *env, int64_t deadline, long max_body)
 {
 	struct text length = {0}, uri = {0};
-	*req = (struct request){0};
+	*req = (struct request){.env = env};
 	req->deadline = deadline - ANSWER_MARGIN_MS;
 	for (; *env; env++) {
 		for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
@@ -81,6 +81,15 @@ request_init(struct request *req, char *const *env, int64_t deadline, long max_b
 		req->body_err = ERR_BODY_LENGTH;
 	else if (req->content_length > max_body)
 		req->body_err = ERR_TOO_LARGE;
+}
+
+struct text
+request_field(const struct request *req, const char *variable)
+{
+	struct text field = {0};
+	for (char *const *env = req->env; *env; env++)
+		take(&field, *env, variable);
+	return field;
 }
 
 void

@@ -15,6 +15,8 @@ struct request {
 	struct text remote_addr;
 	int64_t content_length; /* -1: not told */
 	struct text body;
+	char *memory; /* what body points into, malloc()ed: handle() may take it over */
+	char *const *env;
 	enum err body_err; /* ERR_OK: the body is whole */
 	int64_t deadline;  /* clock_ms() by which the answer must be out */
 };
@@ -35,6 +37,9 @@ struct response {
  * body_err is ERR_BODY_LENGTH for a Content-Length that is no plain number, and
  * ERR_TOO_LARGE when it says more than max_body: then no body is to be read. */
 void request_init(struct request *req, char *const *env, int64_t deadline, long max_body);
+
+/* A header field by the name of its variable, HTTP_NAME; absent when there is none. */
+struct text request_field(const struct request *req, const char *variable);
 
 /* Notes the body that was read: at most max_body + 1 bytes of it. */
 void request_set_body(struct request *req, struct text body, long max_body);

@@ -1,6 +1,7 @@
 #include "admin.h"
 
 #include "clock.h"
+#include "screen.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,8 +15,10 @@ static void say(FILE *out, const char *tag, const char *format, va_list ap)
 static void
 say(FILE *out, const char *tag, const char *format, va_list ap)
 {
+	char text[2048]; /* PostgreSQL and file names may have their part in it */
+	vsnprintf(text, sizeof text, format, ap);
 	fprintf(out, "%-5s ", tag);
-	vfprintf(out, format, ap);
+	screen_text(out, text_of(text));
 	putc('\n', out);
 	fflush(out);
 }

@@ -115,7 +115,7 @@ check_zones(struct admin *s)
 			    source->name, source->timezone);
 		else if (value)
 			admin_good("source %s: %zu token(s), time zone %s", source->name,
-			    source->n_tokens,
+			    source->n_digests,
 			    source->timezone ? source->timezone : "UTC");
 		free(value);
 	}

@@ -13,10 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_TOKEN = 128 }; /* what requests may carry, by credentials.h */
-
-static conf_read_fn read_token, read_token_file;
-
 #define SOURCE "source"
 
 /* This table is the configuration. */
@@ -46,14 +42,28 @@ static const struct conf_key keys[] = {
 	"debug, info, warn or error"},
     {"log", "target", conf_read_word, conf_targets, IN_CONF(log_target), "stderr", 0, 0,
 	"stderr or syslog"},
-    {SOURCE, "token", read_token, NULL, 0, NULL, 0, 0,
-	"the secret in the URL; may be repeated, all are valid"},
-    {SOURCE, "token_file", read_token_file, NULL, 0, NULL, 0, 0,
+    {SOURCE, "token_sha256", conf_read_token_sha256, NULL, 0, NULL, 0, 0,
+	"digest of the secret in the URL, as smshook token new prints it; may be repeated, "
+	"all tokens are valid"},
+    {SOURCE, "token", conf_read_token, NULL, 0, NULL, 0, 0,
+	"the secret itself; may be repeated"},
+    {SOURCE, "token_file", conf_read_token_file, NULL, 0, NULL, 0, 0,
 	"a file with a token a line"},
     {SOURCE, "timezone", conf_read_zone, NULL, IN_SOURCE(timezone), NULL, 0, 0,
 	"IANA name, for times that tell none; default UTC"},
     {SOURCE, "device_id", conf_read_string, NULL, IN_SOURCE(device_id), NULL, 0, 0,
 	"for bodies that tell none"},
+    {SOURCE, "signature", conf_read_word, conf_signatures, IN_SOURCE(signature), NULL, 0, 0,
+	"standard-webhooks or hmac-sha256: who sends must sign, too"},
+    {SOURCE, "signature_key", conf_read_signature_key, NULL, 0, NULL, 0, 0,
+	"whsec_ and base64, or for hmac-sha256 any text; may be repeated, all are valid"},
+    {SOURCE, "signature_key_file", conf_read_signature_key_file, NULL, 0, NULL, 0, 0,
+	"a file with a key a line"},
+    {SOURCE, "signature_header", conf_read_signature_header, NULL, 0, NULL, 0, 0,
+	"of hmac-sha256; default X-Signature"},
+    {SOURCE, "signature_tolerance", conf_read_number, conf_times,
+	IN_SOURCE(signature_tolerance_ms), NULL, 1000, 86400000,
+	"of standard-webhooks: how far its time may be away; default 300s"},
 };
 /* clang-format on */
 static const size_t n_keys = sizeof keys / sizeof *keys;
@@ -69,73 +79,10 @@ one_more(struct conf_reader *r, void *array, size_t n, size_t size)
 }
 
 static bool
-add_token(struct conf_reader *r, struct conf_source *s, const char *token)
-{
-	if (!conf_is_made_of(token, "-._~"))
-		return conf_fail(r,
-		    "[source %s] token: only letters, digits and - . _ ~ can "
-		    "stand in a URL as they are",
-		    s->name);
-	if (strcmp(token, "healthz") == 0 || strcmp(token, "metrics") == 0)
-		return conf_fail(
-		    r, "[source %s] token: %s is an address of its own", s->name, token);
-	if (strlen(token) > MAX_TOKEN)
-		return conf_fail(r, "[source %s] token: longer than %d characters",
-		    s->name, MAX_TOKEN);
-	if (strlen(token) < 16)
-		log_warn(
-		    "%s:%d: [source %s] token: shorter than 16 characters, someone may "
-		    "guess it; make one with: openssl rand -hex 16",
-		    r->path, r->line, s->name);
-	char **tokens = one_more(r, s->tokens, s->n_tokens, sizeof *tokens);
-	if (!tokens)
-		return false;
-	s->tokens = tokens;
-	tokens[s->n_tokens] = strdup(token);
-	return tokens[s->n_tokens] ? ++s->n_tokens : conf_no_memory(r);
-}
-
-static bool
-read_token(struct conf_reader *r, const struct conf_key *k, void *to, const char *value)
-{
-	(void)k;
-	r->has_secret = true;
-	return add_token(r, to, value);
-}
-
-static bool
 others_may_read(FILE *f)
 {
 	struct stat st;
 	return fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH);
-}
-
-static bool
-read_token_file(
-    struct conf_reader *r, const struct conf_key *k, void *to, const char *value)
-{
-	struct conf_source *s = to;
-	char line[512];
-	bool ok = true;
-	size_t before = s->n_tokens;
-	(void)k;
-	FILE *f = fopen(value, "re");
-	if (!f)
-		return conf_fail(r, "token_file = %s: %s", value, strerror(errno));
-	if (others_may_read(f))
-		ok = conf_fail(
-		    r, "token_file = %s: everybody may read it; chmod o= it", value);
-	while (ok && fgets(line, sizeof line, f)) {
-		if (!strchr(line, '\n') && !feof(f))
-			ok = conf_fail(r, "token_file = %s: a line is too long", value);
-		line[strcspn(line, " \t\r\n")] = '\0';
-		if (ok && *line && *line != '#')
-			ok = add_token(r, s, line);
-	}
-	fclose(f);
-	if (ok && s->n_tokens == before)
-		return conf_fail(r, "token_file = %s: there is no token in it", value);
-	return ok;
 }
 
 /* ---------------------------------------------------------------- file */
@@ -161,18 +108,23 @@ source(struct conf_reader *r, const char *section)
 	if (!sources)
 		return NULL;
 	c->sources = sources;
-	sources[c->n_sources] = (struct conf_source){.name = strdup(name)};
-	if (!sources[c->n_sources].name) {
-		conf_no_memory(r);
-		return NULL;
-	}
-	return &sources[c->n_sources++];
+	struct conf_source *s = &sources[c->n_sources++];
+	return conf_source_begin(r, s, strdup(name)) ? s : NULL;
 }
 
 static bool
 is_source(const char *section)
 {
 	return strcmp(section, SOURCE) == 0 || strncmp(section, SOURCE " ", 7) == 0;
+}
+
+/* A section or key as a message quotes it: it may be a secret on a line of its own. */
+static const char *
+quotable(const char *word)
+{
+	bool is_word = strlen(word) <= 24 &&
+		       strspn(word, "abcdefghijklmnopqrstuvwxyz_ ") == strlen(word);
+	return is_word ? word : "(not shown, for it may be a secret)";
 }
 
 static int
@@ -193,11 +145,15 @@ handle_pair(void *user, const char *section, const char *name, const char *value
 			continue;
 		if (r->is_continued && k->read != conf_read_string)
 			return conf_fail(r, "%s must stand on one line", name);
-		return k->read(r, k, (char *)base + k->offset, value);
+		bool ok = k->read(r, k, (char *)base + k->offset, value);
+		if (r->has_secret) /* it stands in the line, which is inih's */
+			explicit_bzero((char *)(uintptr_t)value, strlen(value));
+		return ok;
 	}
 	if (!section_known)
-		return conf_fail(r, "unknown section [%s]", section);
-	return conf_fail(r, "unknown key %s in [%s]", name, section);
+		return conf_fail(r, "unknown section [%s]", quotable(section));
+	return conf_fail(
+	    r, "unknown key %s in [%s]", quotable(name), in_source ? SOURCE : section);
 }
 
 /* fgets for inih, which counts no lines and cuts long ones without a word. */
@@ -237,9 +193,8 @@ check_whole(struct conf_reader *r)
 	if (c->n_sources == 0)
 		return conf_fail(r, "there is no [source NAME] with a token");
 	for (size_t i = 0; i < c->n_sources; i++)
-		if (c->sources[i].n_tokens == 0)
-			return conf_fail(
-			    r, "[source %s] has no token", c->sources[i].name);
+		if (!conf_source_end(r, &c->sources[i]))
+			return false;
 	/* a symbolic link with a slash behind it is followed */
 	for (size_t n = strlen(c->spool_directory);
 	     n > 1 && c->spool_directory[n - 1] == '/'; n--)
@@ -267,7 +222,7 @@ home_path(char *path, size_t size)
 enum err
 conf_load(struct conf *c, const char *path)
 {
-	char home[PATH_MAX];
+	char home[PATH_MAX], buffer[4096];
 	const char *env = getenv("SMSHOOK_CONFIG");
 	*c = (struct conf){0};
 	if (!path)
@@ -284,6 +239,7 @@ conf_load(struct conf *c, const char *path)
 		conf_fail(&r, "%s", strerror(errno));
 		return ERR_CONFIG;
 	}
+	setvbuf(r.file, buffer, _IOFBF, sizeof buffer);
 	if (set_defaults(&r)) {
 		int bad_line = ini_parse_stream(next_line, &r, handle_pair, &r);
 		if (bad_line > 0 && !r.has_failed) {
@@ -294,21 +250,15 @@ conf_load(struct conf *c, const char *path)
 	if (!r.has_failed)
 		check_whole(&r);
 	fclose(r.file);
+	explicit_bzero(buffer, sizeof buffer);
 	return r.err;
 }
 
 void
 conf_free(struct conf *c)
 {
-	for (size_t i = 0; i < c->n_sources; i++) {
-		struct conf_source *s = &c->sources[i];
-		for (size_t t = 0; t < s->n_tokens; t++)
-			free(s->tokens[t]);
-		free(s->tokens);
-		free(s->name);
-		free(s->timezone);
-		free(s->device_id);
-	}
+	for (size_t i = 0; i < c->n_sources; i++)
+		conf_source_free(&c->sources[i]);
 	free(c->sources);
 	free(c->conninfo);
 	free(c->spool_directory);

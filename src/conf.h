@@ -4,6 +4,7 @@
 #ifndef CONF_H
 #define CONF_H
 
+#include "conf_source.h"
 #include "err.h"
 #include "log.h"
 #include "text.h"
@@ -11,15 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-
-/* A [source NAME]: who sends, by the token that is used. */
-struct conf_source {
-	char *name;
-	char **tokens; /* all are valid */
-	size_t n_tokens;
-	char *timezone;  /* IANA name, or NULL for UTC */
-	char *device_id; /* or NULL */
-};
 
 struct conf {
 	char *path; /* of the file */

@@ -92,10 +92,13 @@ db_load(struct db *db)
 		pq.PQfreemem(message);
 		return ERR_CONFIG;
 	}
-	bool ok = hosts_read(&db->hosts, options);
+	failed = hosts_fault(options);
+	bool ok = !failed && hosts_read(&db->hosts, options);
 	pq.PQconninfoFree(options);
 	db->is_loaded = ok;
-	return ok ? ERR_OK : ERR_MEMORY;
+	if (failed)
+		set_reason(db, failed);
+	return failed ? ERR_CONFIG : ok ? ERR_OK : ERR_MEMORY;
 }
 
 void

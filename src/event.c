@@ -93,5 +93,6 @@ void
 event_free(struct event *ev)
 {
 	free(ev->memory);
-	ev->memory = NULL;
+	free(ev->wire_memory);
+	ev->memory = ev->wire_memory = NULL;
 }

@@ -18,7 +18,8 @@ enum { EVENT_DIGEST_LEN = 16 };
  * absent ones have ptr NULL.  Times are microseconds since 1970. */
 struct event {
 	/* set by event_init() or event_restore() */
-	struct text wire; /* the body's bytes, borrowed */
+	struct text wire;  /* the body's bytes, borrowed */
+	char *wire_memory; /* or in this, which event_free() frees */
 	struct text source, remote_addr, content_type;
 	int64_t received_at; /* UTC */
 	unsigned char ingest_id[16];

@@ -27,6 +27,24 @@ hosts_free(struct hosts *h)
 	*h = (struct hosts){.n = 1};
 }
 
+const char *
+hosts_fault(const PQconninfoOption *options)
+{
+	for (; options->keyword; options++) {
+		const char *val = options->val ? options->val : "",
+			   *at = strchr(val, '@');
+		/* @NAME is an abstract socket, and a folder may have any name */
+		bool is_bad = strcmp(options->keyword, "host") == 0
+				  ? at && at > val && at[-1] != ',' && *val != '/'
+				  : strcmp(options->keyword, "port") == 0 &&
+					val[strspn(val, "0123456789, ")];
+		if (is_bad)
+			return "no host or no port is where one should be; in a URI's "
+			       "password write @ as %40 and / as %2F";
+	}
+	return NULL;
+}
+
 bool
 hosts_read(struct hosts *h, const PQconninfoOption *options)
 {

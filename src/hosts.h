@@ -18,6 +18,10 @@ struct hosts {
 	char *lists[HOSTS_PLACES]; /* or NULL */
 };
 
+/* A sentence when a part of a URI's password may stand where a host should, which
+ * libpq would quote; else NULL. */
+const char *hosts_fault(const PQconninfoOption *options);
+
 /* False when memory is short. */
 bool hosts_read(struct hosts *h, const PQconninfoOption *options);
 void hosts_free(struct hosts *h);

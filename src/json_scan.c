@@ -208,6 +208,7 @@ exponent_of(struct scan *s, long *exponent_r)
 static bool
 number(struct scan *s)
 {
+	static const char replacement[] = "\"\xef\xbf\xbd\"";
 	const char *start = s->at;
 	long exponent = 0;
 	if (peek(s) == '-')
@@ -229,10 +230,11 @@ number(struct scan *s)
 			return false;
 	}
 	long n_digits = full_digits(start, s->at, exponent);
-	if (exponent == 0 && n_digits >= 0)
-		n_digits = 0; /* it takes no more than here */
+	size_t len = (size_t)(s->at - start);
+	if ((exponent == 0 && n_digits >= 0) || len < strlen(replacement))
+		n_digits = 0; /* it takes no more than here, or at most 100 */
 	if (n_digits < 0 || n_digits > JSON_DIGITS - s->n_digits)
-		mend(s, start, (size_t)(s->at - start), "\"\xef\xbf\xbd\"");
+		mend(s, start, len, replacement);
 	else
 		s->n_digits += n_digits;
 	return true;

@@ -18,6 +18,7 @@ const char rejected_help[] =
 const char rejected_retry_help[] =
     "Decodes bodies once more, all or those of the IDs.  What is an event now goes into\n"
     "sms.event as what it was received as, and leaves sms.rejected; the others stay.\n"
+    "What came with a wrong signature goes in only when its ID is given.\n"
     "Run it as the owner of the schema.";
 
 /* ------------------------------------------------------------- arguments */
@@ -256,7 +257,10 @@ retry_row(struct retry *r, const struct rows *rows, int row)
 
 #define COLUMNS                                                                          \
 	"select id, " US ", source, replace(ingest_id::text, '-', ''), "                 \
-	"encode(body, 'hex') from sms.rejected "
+	"encode(body, 'hex'), http_status from sms.rejected "
+
+/* Anybody who knows the URL may have sent it. */
+#define UNSIGNED "its signature was wrong; name its id when you know that it is genuine"
 
 static bool
 retry_all(struct retry *r)
@@ -271,7 +275,10 @@ retry_all(struct retry *r)
 		    &rows);
 		is_end = rows.n == 0;
 		for (int i = 0; ok && i < rows.n; i++)
-			ok = retry_row(r, &rows, i);
+			if (rows_int(&rows, i, 5) == err_status(ERR_SIGNATURE))
+				say_left(r, rows_text(&rows, i, 0).ptr, UNSIGNED);
+			else
+				ok = retry_row(r, &rows, i);
 		if (ok && !is_end)
 			snprintf(
 			    last, sizeof last, "%s", rows_text(&rows, rows.n - 1, 0).ptr);

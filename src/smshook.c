@@ -8,6 +8,7 @@
 #include "spoolctl.h"
 #include "stdfiles.h"
 #include "tail.h"
+#include "token.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -68,6 +69,8 @@ static const struct command {
 	"list | show [--text] ID", "bodies that were no event", rejected_help, READER},
     {"purge", NULL, NEEDS_DATABASE, purge, purge_takes, "--older-than AGE",
 	"delete old events", purge_help, OWNER},
+    {"token", NULL, NEEDS_NOTHING, token_new, token_takes, "new [URL]",
+	"make the secret in the URL", token_help, NULL},
     {"sample", NULL, NEEDS_NOTHING, sample, sample_takes,
 	"[--count N] [--rate PER_SECOND] [--seed N] [--post URL]",
 	"play the gateway: print or post sample webhooks",

@@ -36,4 +36,17 @@ text_hex(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* Reads exactly len bytes in hexadecimal; false when they are not that. */
+static inline bool
+text_unhex(struct text t, unsigned char *out, size_t len)
+{
+	bool is_hex = t.len == 2 * len;
+	for (size_t i = 0; is_hex && i < len; i++) {
+		int high = text_hex(t.ptr[2 * i]), low = text_hex(t.ptr[2 * i + 1]);
+		is_hex = high >= 0 && low >= 0;
+		out[i] = (unsigned char)((high & 15) << 4 | (low & 15));
+	}
+	return is_hex;
+}
+
 #endif

@@ -93,9 +93,30 @@ controls() {
 	control 'deadlines on a clock that nobody sets' src/clock.h \
 		's/CLOCK_MONOTONIC, &t/CLOCK_REALTIME, \&t/' \
 		'fault_14_clock_jumps'
-	control 'the pause when descriptors run out' cgi/fcgi.c \
-		's/atomic_store(&f->wants_accept, true);/arm(f, EPOLL_CTL_MOD, f->listen_fd);/' \
+	control 'the pause when descriptors run out' cgi/pool.c \
+		's/atomic_store(&p->wants_accept, true);/arm(p, EPOLL_CTL_MOD, p->listen_fd);/' \
 		'fault_24'
+
+	# abuse
+	control 'the look at padding that libfcgi misreads' cgi/records.c \
+		's/bool is_misread = .*;/bool is_misread = false;/' \
+		'fault_21_records and padding'
+	control 'the look at lengths of parameters' cgi/records.c \
+		's/return feed(p, content, len) ? RECORDS_HEAD : RECORDS_BROKEN;/return RECORDS_HEAD;/' \
+		'fault_21_records and lengths'
+	control 'patience without a worker' cgi/pool.c \
+		's/if (len > 0 && state == RECORDS_WHOLE)/if (len > 0 \&\& state != RECORDS_BROKEN)/' \
+		'fault_22_held'
+	control 'events by edges' cgi/pool.c \
+		's/EPOLLIN | EPOLLRDHUP | EPOLLET/EPOLLIN | EPOLLRDHUP/' \
+		'fault_22_held_for_nothing'
+	control 'deafness to arguments' cgi/main.c \
+		's/if (!is_listening && cgi_is_called())/if (!is_listening \&\& cgi_is_called() \&\& argc < 2)/' \
+		'fault_25'
+	control 'the look whether a body is whole' cgi/request.c \
+		's/else if ((int64_t)body.len < req->content_length)/else if (body.len > (size_t)max_body)/' \
+		'fault_26_lengths'
+
 	# readers
 	control 'the lock of a consumer' sql/002_consumers.sql \
 		's/if not sms.lock_consumer(consumer, true) then/if false then/' \
@@ -115,6 +136,17 @@ controls() {
 	control 'events without notifications' src/store.c \
 		's/if (is_full) {/if (false) {/' \
 		'test_notification_that_cannot_be_sent or full_queue'
+
+	# logs
+	control 'silence about phone numbers' cgi/handle.c \
+		's/^\t\tanswer(res, ev, e);/\t\tlog_info("%.*s", (int)ev->phone.len, ev->phone.ptr);\n&/' \
+		'test_one_notification_an_event'
+	control 'the look for parts of a password' src/hosts.c \
+		's/if (is_bad)/if (is_bad \&\& options == NULL)/' \
+		'test_no_password_of_conninfo'
+	control 'a screen before what PostgreSQL says' src/admin.c \
+		's/screen_text(out, text_of(text));/fputs(text, out);/' \
+		'moves_the_terminal'
 }
 
 # --------------------------------------------------------------- the machine

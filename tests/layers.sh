@@ -7,7 +7,8 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock stdfiles
 sha256 screen
-conf_value
+conf_value signature
+conf_source
 conf durable json_scan json_text datetime status migrations pq
 event spooldir hosts rows story when
 columns spoolfile
@@ -21,7 +22,7 @@ handle
 listener records cgi confine fcgi admin
 gather
 pool
-main migrate spoolctl sample
+main migrate spoolctl sample token
 check purge rejected tail
 smshook'
 
@@ -67,7 +68,7 @@ door 'libpq-fe\.h' src/pq.h
 door 'fcgiapp\.h' cgi/fcgi.c
 door 'json-c/' src/json_text.c
 door 'curl/curl\.h' src/sample.c
-door 'nettle/' src/sha256.c cgi/credentials.c
+door 'nettle/' src/sha256.c src/signature.c cgi/credentials.c
 door '<ini\.h>' src/conf.c
 door 'pthread_mutex_t' src/writer.c
 door '[^a-z_](fsync|fdatasync|rename(at2?)?)\(' src/durable.c src/durable.h

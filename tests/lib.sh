@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2154
-# Sourced by ./quickstart: messages, steps with progress, building.
-# The caller sets src and build, and has a function finish().
+# Sourced by ./quickstart and tests/matrix.sh: messages, steps with progress,
+# building.  The caller sets src and build, and has a function finish().
 
-job='' held='' caught='' is_mid_line='' step=0 steps=7
+me=${0##*/} job='' held='' caught='' is_mid_line='' step=0 steps=7
 
 say() { printf '%s\n' "$*"; }
 
 die() {
 	[ -z "$is_mid_line" ] || printf '\n'
-	printf 'quickstart: %s\n' "$*" >&2
+	printf '%s: %s\n' "$me" "$*" >&2
 	exit 1
 }
 
@@ -35,7 +35,7 @@ end() {
 # run_job LOG COMMAND...: in a process group of its own with a dot each five
 # seconds; never in the foreground, where bash would not hear a signal.
 run_job() {
-	local tick=0 limit=900 status
+	local tick=0 limit=${job_limit:-900} status
 	hold_signals
 	set -m
 	"${@:2}" >>"$1" 2>&1 </dev/null 9>&- &
@@ -47,7 +47,7 @@ run_job() {
 		tick=$((tick + 1))
 		[ $((tick % 25)) != 0 ] || printf .
 		if [ $tick = $((limit * 5)) ]; then
-			say "quickstart: stopped after $limit seconds" >>"$1"
+			say "$me: stopped after $limit seconds" >>"$1"
 			kill -TERM -- "-$job"
 		fi
 	done

@@ -137,7 +137,7 @@ install_test_packages() {
 	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin wrk \
 		libapache2-mod-fcgid lighttpd pgbouncer spawn-fcgi clang clang-format \
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace faketime xfsprogs \
-		btrfs-progs e2fsprogs mount xz-utils '?php-cli' '?php-pgsql' \
+		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
 	install_node_pg
 }

@@ -23,7 +23,7 @@ skip() {
 
 "$python" -c 'import psycopg, pytest' 2>/dev/null ||
 	skip "$python has no pytest or no psycopg"
-[ $# != 0 ] || set -- -k 'not faults and not soak' -m 'not readers and not commands'
+[ $# != 0 ] || set -- -k 'not faults and not soak and not booted' -m 'not readers and not commands'
 # pytest's own report goes to stderr, TAP to what stdout was.
 export SMSHOOK_TAP_FD=3 PYTHONDONTWRITEBYTECODE=1
 exec "$python" -m pytest -q --tb=short -p no:cacheprovider \

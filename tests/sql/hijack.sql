@@ -1,6 +1,6 @@
 -- A writer and reader makes objects of the names that sms.ingest and the consumer
--- functions use, in a schema of its own and in pg_temp, and puts them first in its
--- search_path.  Whatever of them can run raises an exception: the functions that
+-- functions use, types too, in a schema of its own and in pg_temp, and puts them first
+-- in its search_path.  Whatever of them can run raises an exception: the functions that
 -- run as their owner must not meet one.  Nor must those that the owner calls, who
 -- may have a schema in the search_path where others can make objects.
 
@@ -10,7 +10,7 @@ grant usage on schema t to t_hijacker, smshook_owner;
 insert into sms.keyword values ('HIJACK', 'hijack');
 
 -- Every branch: a message, a keyword, zones, a duplicate, a rejected body.  No
--- function and no operator of the caller's in it.
+-- function, operator or type of the caller's in it.
 create function t.call() returns table (n bigint, id bigint, duplicate_of bigint)
 language sql as $$
 	select * from sms.ingest(
@@ -18,30 +18,30 @@ language sql as $$
 			'00000000-0000-7000-8000-000000000002',
 			'00000000-0000-7000-8000-000000000003',
 			'00000000-0000-7000-8000-000000000004',
-			'00000000-0000-7000-8000-000000000005']::uuid[],
-		array['2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15']::timestamptz[],
+			'00000000-0000-7000-8000-000000000005']::pg_catalog.uuid[],
+		array['2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15', '2026-01-15']::pg_catalog.timestamptz[],
 		array['h', 'h', 'h', 'h', 'h'],
 		array['delivery_status', 'incoming_sms', 'incoming_sms', null, 'delivery_status'],
 		array['m', null, null, null, 'm'],
 		array['1', '1', '1', null, '1'],
-		array[null, null, null, null, null]::text[],
-		array[null, null, null, null, null]::text[],
-		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
 		array['queued', null, null, null, 'delivered'],
 		array[2, null, null, null, 7],
-		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
 		array[null, 'hijack me', 'hijack me', null, null],
-		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
 		array['2026-01-15', '2026-01-15', '2026-01-15', null, '2026-01-15']::timestamp[],
 		array[null, 'Europe/Berlin', 'Mars/Olympus', null, 'UTC'],
 		array[null, null, 'a note', null, null],
-		array[null, null, null, null, null]::jsonb[],
-		array[null, null, null, '\x01', null]::bytea[],
-		array['\x01', '\x02', '\x02', '\x03', '\x04']::bytea[],
+		array[null, null, null, null, null]::pg_catalog.jsonb[],
+		array[null, null, null, '\x01', null]::pg_catalog.bytea[],
+		array['\x01', '\x02', '\x02', '\x03', '\x04']::pg_catalog.bytea[],
 		array[null, null, null, 422, null],
 		array[null, null, null, 'no', null],
-		array[null, null, null, null, null]::text[],
-		array[null, null, null, null, null]::text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
+		array[null, null, null, null, null]::pg_catalog.text[],
 		true)
 $$;
 
@@ -221,11 +221,31 @@ begin
 		end loop;
 		execute format('create sequence %s.event_id', s);
 	end loop;
+	-- At last: of types pg_temp comes first without being asked for.
+	foreach s in array '{evil,pg_temp}'::text[] loop
+		execute format('create function %s.trap() returns pg_catalog.bool language plpgsql as '
+			'''begin raise exception $m$hijacked: a type$m$; end''', s);
+		foreach f in array '{text,uuid,bytea,json,jsonb,int8,int4,bool,numeric,float8,
+			timestamp,timestamptz,interval,regclass,tid,name}'::pg_catalog.text[] loop
+			execute format('create domain %s.%I as pg_catalog.%2$I check (%1$s.trap())', s, f);
+		end loop;
+	end loop;
 end
 $$;
+-- A type that becomes text by a function of the caller's: who runs it?
+create table evil.ran(who pg_catalog.name);
+create type evil.word as enum ('poller', 'VERIFY');
+create function evil.as_text(word evil.word) returns pg_catalog.text language plpgsql as $$
+begin
+	insert into evil.ran values (current_user);
+	return pg_catalog.enum_out(word)::pg_catalog.text;
+end
+$$;
+create cast (evil.word as pg_catalog.text) with function evil.as_text(evil.word) as implicit;
 
 -- The traps are armed: what asks without a schema falls into them.
-create procedure evil.fall(statement text, inout result text default 'free')
+create procedure evil.fall(statement pg_catalog.text,
+	inout result pg_catalog.text default 'free')
 language plpgsql as $$
 begin
 	execute statement;
@@ -235,8 +255,9 @@ end
 $$;
 set search_path = evil, pg_temp, pg_catalog;
 call evil.fall('select upper(''x'')') \gset function_
-call evil.fall('select ''a''::text = ''b''::text') \gset operator_
+call evil.fall('select ''a''::pg_catalog.text = ''b''::pg_catalog.text') \gset operator_
 call evil.fall('select array_agg(1::bigint)') \gset aggregate_
+call evil.fall('select ''a''::text') \gset type_
 table event \gset event_
 
 create table evil.answer1 as select * from t.call();
@@ -249,6 +270,8 @@ create table evil.answer3 as select * from t.call();
 
 -- The consumers' functions, called in the same ways.
 call evil.fall('select t.consume()') \gset last_
+select from sms.poll('poller'::evil.word);
+select from sms.take_reply('1', 'VERIFY'::evil.word, '2026-01-14', '10 days');
 set search_path = evil, pg_temp, pg_catalog;
 call evil.fall('select t.consume()') \gset first_
 \c - t_hijacker
@@ -273,19 +296,19 @@ create temp table consumer_lag as select 1 as hijacked;
 create temp table lease as select 1 as hijacked;
 set search_path = pg_temp, evil, pg_catalog;
 call evil.fall('select t.keep()') \gset owner_first_
-call evil.fall('select format(''%s'', ''x''::text)') \gset owner_armed_
+call evil.fall('select format(''%s'', ''x''::pg_catalog.text)') \gset owner_armed_
 -- As public was before PostgreSQL 15: behind pg_catalog, where what fits better wins.
 \c - smshook_owner
 set client_min_messages = warning;
 set search_path = pg_catalog, evil;
 call evil.fall('select t.keep()') \gset owner_public_
-call evil.fall('select from unnest(''{x}''::text[])') \gset better_
+call evil.fall('select from unnest(''{x}''::pg_catalog.text[])') \gset better_
 
 \c - postgres
 begin;
-select plan(13);
+select plan(14);
 select is(concat_ws(' ', :'function_result', :'operator_result',
-	:'aggregate_result', :'event_hijacked'), 'caught caught caught 1',
+	:'aggregate_result', :'type_result', :'event_hijacked'), 'caught caught caught caught 1',
 	'(the traps are armed)');
 select is((select string_agg(concat_ws(' ', n, (id is null)::text, a.duplicate_of
 		- (select min(id) from evil.answer1)), ', ' order by n) from evil.answer1 a),
@@ -316,5 +339,7 @@ select is(concat_ws(' ', :'owner_last_result', :'owner_first_result', :'owner_pu
 select is((select string_agg(concat_ws(' ', name, last_id), ', ' order by name)
 		from sms.consumer), (select 'poller ' || max(id) from sms.event),
 	'and they did what they say');
+select is((select array_agg(distinct who::text) from evil.ran), '{t_hijacker}',
+	'what makes an argument of a type of the caller''s runs as the caller');
 select * from finish();
 rollback;

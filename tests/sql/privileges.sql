@@ -5,52 +5,102 @@ create role t_writer login in role smshook_writer;
 create role t_reader login in role smshook_reader;
 create role t_nobody login;
 \i :src/sql/roles.sql
+select current_setting('server_version_num')::int >= 150000 as is_15 \gset
 
 begin;
-select plan(28);
+select plan(31);
 
 -- ------------------------------------------------------- by the catalog
 
--- All that a role may do with all that is in schema sms.
-create function pg_temp.may(role text) returns setof text language sql as $$
-	select p || ' ' || c.oid::regclass
+-- Grants of PostgreSQL 15 and later.
+create function pg_temp.settings() returns setof jsonb language plpgsql as $$
+begin
+	if current_setting('server_version_num')::int >= 150000 then
+		return query execute 'select to_jsonb(a) || jsonb_build_object(''name'', p.parname)
+			from pg_parameter_acl p, aclexplode(p.paracl) a';
+	end if;
+end
+$$;
+-- All that a role may do in this database and with what all databases share, and
+-- who owns that.  Large objects, settings and what will be made have no function
+-- that tells it: their lists of grants are asked.
+create function pg_temp.may(role text) returns table (what text, owner oid)
+language sql as $$
+	with grantees as (
+		select oid from pg_roles where pg_has_role(role, oid, 'MEMBER') union select 0
+	)
+	select p || ' ' || c.oid::regclass, c.relowner
 	from pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,
 		TRIGGER}'::text[] || case when current_setting('server_version_num')::int
 		>= 170000 then '{MAINTAIN}' else '{}' end::text[]) p
-	where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-		and has_table_privilege(role, c.oid, p)
+	where c.relkind in ('r', 'p', 'v', 'm', 'f') and has_table_privilege(role, c.oid, p)
 	union all -- system columns too
-	select format('%s %s.%s', p, c.oid::regclass, a.attname)
+	select format('%s %s.%s', p, c.oid::regclass, a.attname), c.relowner
 	from pg_class c join pg_attribute a on a.attrelid = c.oid,
 		unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) p
-	where c.relnamespace = 'sms'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+	where c.relkind in ('r', 'p', 'v', 'm', 'f')
 		and not a.attisdropped and not has_table_privilege(role, c.oid, p)
 		and has_column_privilege(role, c.oid, a.attnum, p)
 	union all
-	select p || ' ' || c.oid::regclass
+	select p || ' ' || c.oid::regclass, c.relowner
 	from pg_class c, unnest('{USAGE,SELECT,UPDATE}'::text[]) p
-	where c.relnamespace = 'sms'::regnamespace
-		-- asked for a table, has_sequence_privilege is an error
-		and case when c.relkind = 'S' then has_sequence_privilege(role, c.oid, p) end
+	-- asked for a table, has_sequence_privilege is an error
+	where case when c.relkind = 'S' then has_sequence_privilege(role, c.oid, p) end
 	union all
-	select 'EXECUTE ' || p.oid::regproc
-	from pg_proc p
-	where p.pronamespace = 'sms'::regnamespace
-		and has_function_privilege(role, p.oid, 'EXECUTE')
+	select 'EXECUTE ' || oid::regproc, proowner
+	from pg_proc where has_function_privilege(role, oid, 'EXECUTE')
+	union all -- a row's type and an array's come with the table and the type
+	select 'USAGE type ' || oid::regtype, typowner
+	from pg_type where typrelid = 0 and typelem = 0 and has_type_privilege(role, oid, 'USAGE')
 	union all
-	select p || ' schema sms'
-	from unnest('{USAGE,CREATE}'::text[]) p
-	where has_schema_privilege(role, 'sms', p)
+	select 'USAGE language ' || lanname, lanowner
+	from pg_language where has_language_privilege(role, oid, 'USAGE')
 	union all
-	select 'OWNER ' || c.oid::regclass
-	from pg_class c
-	where c.relnamespace = 'sms'::regnamespace and pg_has_role(role, c.relowner, 'MEMBER')
+	select p || ' schema ' || nspname, nspowner
+	from pg_namespace, unnest('{USAGE,CREATE}'::text[]) p
+	where has_schema_privilege(role, oid, p)
+	union all
+	select 'USAGE data wrapper ' || fdwname, fdwowner
+	from pg_foreign_data_wrapper where has_foreign_data_wrapper_privilege(role, oid, 'USAGE')
+	union all
+	select 'USAGE server ' || srvname, srvowner
+	from pg_foreign_server where has_server_privilege(role, oid, 'USAGE')
+	union all
+	select p || ' database ' || datname, datdba
+	from pg_database, unnest('{CONNECT,CREATE,TEMP}'::text[]) p
+	where has_database_privilege(role, oid, p)
+	union all
+	select 'CREATE tablespace ' || spcname, spcowner
+	from pg_tablespace where has_tablespace_privilege(role, oid, 'CREATE')
+	union all
+	select a.privilege_type || ' large object', l.lomowner
+	from pg_largeobject_metadata l, aclexplode(l.lomacl) a
+	where a.grantee in (table grantees)
+	union all
+	select a.privilege_type || ' what will be made', d.defaclrole
+	from pg_default_acl d, aclexplode(d.defaclacl) a
+	where a.grantee in (table grantees)
+	union all
+	select a->>'privilege_type' || ' setting ' || (a->>'name'), 10
+	from pg_temp.settings() a where (a->>'grantee')::oid in (table grantees)
+	union all
+	select 'MEMBER ' || rolname, 10
+	from pg_roles where rolname <> role and pg_has_role(role, oid, 'MEMBER')
+	union all
+	select format('OWNER %s %s', s.classid::regclass, s.objid), s.refobjid
+	from pg_shdepend s where s.deptype = 'o' and s.refobjid in (table grantees)
+		and s.dbid in (0, (select oid from pg_database where datname = current_database()))
 $$;
-select bag_eq($$ select pg_temp.may('t_writer') $$,
-	array['USAGE schema sms', 'EXECUTE sms.ingest'],
+-- What a role may do that not everybody may.  What everybody may is asked below,
+-- for all that is not PostgreSQL's own.
+create function pg_temp.special(role text) returns setof text language sql as $$
+	select what from pg_temp.may(role) except all select what from pg_temp.may('t_nobody')
+$$;
+select bag_eq($$ select pg_temp.special('t_writer') $$,
+	array['MEMBER smshook_writer', 'USAGE schema sms', 'EXECUTE sms.ingest'],
 	'a writer can use the schema and execute sms.ingest, nothing else');
-select bag_eq($$ select pg_temp.may('t_reader') $$,
-	array['USAGE schema sms', 'SELECT sms.event', 'SELECT sms.message',
+select bag_eq($$ select pg_temp.special('t_reader') $$,
+	array['MEMBER smshook_reader', 'USAGE schema sms', 'SELECT sms.event', 'SELECT sms.message',
 	'SELECT sms.rejected', 'SELECT sms.keyword', 'SELECT sms.schema_version',
 	'SELECT sms.delivery_status', 'SELECT sms.incoming_sms',
 	'SELECT sms.conversation', 'SELECT sms.consumer', 'SELECT sms.consumer_lag',
@@ -61,9 +111,59 @@ select bag_eq($$ select pg_temp.may('t_reader') $$,
 	'EXECUTE sms.take_reply', 'EXECUTE sms.phone_number', 'EXECUTE sms.first_word',
 	'EXECUTE sms.is_unseen', 'EXECUTE sms.newest_id'],
 	'a reader can select and execute what consumers call, nothing else');
-select is_empty($$ select pg_temp.may('t_nobody') $$, 'others can do nothing');
-select cmp_ok((select count(*)::int from pg_temp.may('smshook_owner')), '>', 50,
+-- By owner: whatever was made by our migrations, in whatever schema.
+select is_empty($$ select what from pg_temp.may('t_nobody')
+	where owner = 'smshook_owner'::regrole $$, 'others can do nothing');
+select set_eq($$ select what from unnest('{t_writer,t_reader,t_nobody}'::text[]) role,
+	pg_temp.may(role) where what ~ '^(CREATE|TEMP)' and what !~ 'schema pg_temp' $$,
+	$$ select 'TEMP database ' || datname from pg_database
+		where has_database_privilege('public', oid, 'TEMP')
+	union all select 'CREATE schema public'
+		where current_setting('server_version_num')::int < 150000 $$,
+	'nor make anything, but for what PostgreSQL lets everybody make');
+select cmp_ok((select count(*)::int from pg_temp.special('smshook_owner')), '>', 50,
 	'(the owner can do much: the list is a real one)');
+
+-- A grant of each kind shows in that list.
+savepoint clean;
+create domain public.made as int;
+revoke usage on type public.made from public;
+create foreign data wrapper made;
+create server made foreign data wrapper made;
+select lo_create(4711) as lo \gset
+create function sms.made() returns int language sql as 'select 1'; -- to PUBLIC
+alter function sms.made() owner to smshook_owner;
+grant select on sms.event to t_writer;
+grant update (phone), select (ctid) on sms.message to t_writer;
+grant usage on sequence sms.event_id to t_writer;
+grant execute on function sms.purge(interval), pg_catalog.pg_ls_dir(text) to t_writer;
+grant select on pg_catalog.pg_authid to smshook_writer;
+grant usage on type public.made to t_writer;
+grant create on schema public to t_writer;
+grant usage on foreign data wrapper made to t_writer;
+grant usage on foreign server made to t_writer;
+grant create on tablespace pg_default to t_writer;
+grant select on large object 4711 to t_writer;
+alter default privileges in schema sms grant select on tables to t_writer;
+grant pg_read_all_settings to t_writer;
+select format('grant create on database %I to t_writer', current_database()) \gexec
+\if :is_15
+grant set on parameter log_statement to t_writer;
+\endif
+select array_agg(what order by what collate "C") as granted
+from pg_temp.special('t_writer') what \gset
+select count(*) as opened from pg_temp.may('t_nobody') where owner = 'smshook_owner'::regrole \gset
+rollback to clean;
+select set_eq($$ select regexp_replace(unnest($$ || quote_literal(:'granted') || $$::text[]),
+	' database .*', ' database') $$, (array['CREATE database', 'CREATE schema public',
+	'CREATE tablespace pg_default', 'EXECUTE pg_catalog.pg_ls_dir', 'EXECUTE sms.ingest',
+	'EXECUTE sms.purge', 'MEMBER pg_read_all_settings', 'MEMBER smshook_writer',
+	'SELECT large object', 'SELECT pg_authid', 'SELECT sms.event', 'SELECT sms.message.ctid',
+	'SELECT what will be made', 'UPDATE sms.message.phone', 'USAGE data wrapper made',
+	'USAGE schema sms', 'USAGE server made', 'USAGE sms.event_id', 'USAGE type made']
+	|| case when :'is_15' then '{SET setting log_statement}' else '{}' end::text[]),
+	'(whatever is granted besides is seen)');
+select is(:opened, 1, '(and a function from which PUBLIC was not taken away)');
 
 -- What is granted to PUBLIC, or may be granted on.
 create temp view grants as

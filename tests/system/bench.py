@@ -1,11 +1,13 @@
 """Measurements, by `make bench`: PostgreSQL with its fsync on, nginx, 64
 connections, everything on this machine.  Each line compares in one run; nothing
 fails by a number."""
+import contextlib
 import os
 import re
 import signal
 import statistics
 import subprocess
+import threading
 import time
 
 import pytest
@@ -13,11 +15,12 @@ import pytest
 import bulk
 import process
 import readers
-from drivers import cgi_variables, post
+from drivers import Http, cgi_variables, post
 from harness import bench, breakable, metrics  # noqa: F401 (fixtures)
 from load import sms
 from process import run, tool, wait_for, write
 from servers import Nginx
+from test_abuse import HALF, HEAD, crowd
 
 SECONDS = int(os.environ.get("SMSHOOK_BENCH_SECONDS", "10"))
 TIMES = 300  # processes of each kind
@@ -84,6 +87,61 @@ def line(what, numbers):
 
 def stop(cluster):
     cluster.stop(signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def held(address, n):
+    """n connections on the receiver's socket, each with half a request; anew when
+    the receiver gives them up."""
+    stopping = threading.Event()
+
+    def hold():
+        while not stopping.is_set():
+            with crowd(address, HEAD + HALF, n):
+                stopping.wait(2)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_held(site_of, say):
+    """Connections that never bring a whole request, beside those that do."""
+    b = site_of
+    alone = told(wrk(b, SECONDS))
+    say(line("\nno connection held ", alone))
+    with held(b.receiver.address(), 500):
+        beside = told(wrk(b, SECONDS))
+    say(line("500 connections held", beside)
+        + f"; {beside[3] / max(alone[3], 1):.2f} times as long")
+
+
+def paced(http, bench, rate, seconds):
+    """The 99th percentile of the ms of so many good events a second, and how many."""
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        assert http.send(post(bench.token, sms(f"paced {began}"))).status == 200
+        times.append(1000 * (time.perf_counter() - began))
+        time.sleep(max(0, 1 / rate - times[-1] / 1000))
+    return f"{sorted(times)[len(times) * 99 // 100]:.0f} ms of {len(times)}"
+
+
+def test_flood(site_of, say):
+    """Wrong tokens, as fast as they are refused, beside 20 good events a second."""
+    b = site_of
+    http = Http(b.port)
+    alone = paced(http, b, 20, SECONDS)
+    write(b.lua, LUA.replace("TOKEN", "w" * 32))
+    flood = wrk(b, SECONDS + 1)
+    time.sleep(0.5)
+    beside = paced(http, b, 20, SECONDS)
+    rate, bad, _, _ = told(flood)
+    say(f"\nflood of wrong tokens: {rate} a second, {bad} refused; good events, 99 % in {beside}, "
+        f"without a flood in {alone}")
 
 
 def events(bench):

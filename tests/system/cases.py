@@ -55,7 +55,8 @@ class Case:
 
 def by_server(*statuses):
     """The web server itself answers, or closes the connection (None)."""
-    return {"status": statuses, "by_server": True, "event": None, "rejected": None}
+    return {"status": statuses, "by_server": True, "event": None, "rejected": None,
+            "allow": None}
 
 
 def skip(why):
@@ -373,8 +374,20 @@ OTHER_TYPES = [
                         ("multipart", "multipart/form-data; boundary=b"),
                         ("text", "text/plain"), ("html", "text/html"),
                         ("octets", "application/octet-stream"),
-                        ("charset", "application/json; charset=utf-8"))
+                        ("charset", "application/json; charset=utf-8"),
+                        ("other_charset", "application/json; charset=utf-16"),
+                        ("upper_case", "APPLICATION/JSON"), ("xml", "application/xml"),
+                        ("image", "image/png"), ("words", "not a type at all"),
+                        ("bytes", "\xff\xfe/\x80"), ("4_kb", "x/" + "y" * 4000))
 ] + [
+    stored(f"json_encoded_{name}", DELIVERY, DELIVERY_ROW,
+           headers=(*JSON_TYPE, ("Content-Encoding", name)))
+    for name in ("deflate", "br")
+] + [
+    rejected("other_type_image", b"\x89PNG\r\n\x1a\n", 415,
+             headers=(("Content-Type", "image/png"),)),
+    rejected("other_type_multipart_no_boundary", "--b--", 415,
+             headers=(("Content-Type", "multipart/form-data"),)),
     stored("json_without_type", DELIVERY, DELIVERY_ROW, headers=()),
     stored("json_called_gzip", DELIVERY, DELIVERY_ROW,
            headers=(*JSON_TYPE, ("Content-Encoding", "gzip"))),
@@ -448,6 +461,44 @@ TOKENS = [
            on=on((DIRECT, {"status": 401, "event": None}))),
     stored("token_encoded_slash", DELIVERY, DELIVERY_ROW, path="/%2F{token}",
            on=on((APACHE, by_server(404)))),
+    stored("token_slashes_around", DELIVERY, DELIVERY_ROW, path="//{token}//"),
+    stored("token_and_an_empty_member", DELIVERY, DELIVERY_ROW, query="&"),
+    stored("token_among_1000_members", DELIVERY, DELIVERY_ROW, path="/",
+           query="a=b&" * 1000 + "token={token}"),
+    stored("token_in_two_places", DELIVERY, DELIVERY_ROW, query="token={wrong}"),
+    stored("token_in_all_places", DELIVERY, DELIVERY_ROW, query="token={token}", headers=(
+        *JSON_TYPE, (AUTH, "Bearer {token}"), ("X-Webhook-Token", "{token}"))),
+    stored("token_after_a_dot", DELIVERY, DELIVERY_ROW, path="/./{token}",
+           on=on((DIRECT, {"status": 401, "event": None}))),
+    stored("token_beside_8_kb", DELIVERY, DELIVERY_ROW, query="x" * 8000),
+    refused("token_query_wrong_then_right", 401, path="/", query="token={wrong}&token={token}"),
+    stored("token_query_right_then_wrong", DELIVERY, DELIVERY_ROW, path="/",
+           query="token={token}&token={wrong}"),
+    refused("token_query_name_encoded", 401, path="/", query="%74oken={token}",
+            on=on(("lighttpd", {"status": 200, "event": DELIVERY_ROW}))),
+    refused("token_query_upper_case", 401, path="/", query="TOKEN={token}"),
+    refused("token_header_twice", 401, path="/", headers=(
+        *JSON_TYPE, ("X-Webhook-Token", "{wrong}"), ("X-Webhook-Token", "{wrong}"))),
+    refused("token_dots_after", 401, path="/{token}/.."),
+    refused("token_dots_encoded", 401, path="/%2e%2e/{wrong}",
+            on=on((SERVERS, by_server(403, 404)))),
+    refused("token_dots_out", 401, path="/../../{wrong}", on=on((SERVERS, by_server(400, 404)))),
+    refused("token_semicolon", 401, path="/{token};x=1"),
+    refused("token_backslash", 401, path="/\\{token}"),
+    refused("token_plus", 401, path="/+{token}"),
+    refused("token_bad_percent", 401, path="/%zz{wrong}",
+            on=on((("nginx", *APACHE), by_server(400)))),
+    refused("token_percent_alone", 401, path="/{wrong}%",
+            on=on((("nginx", *APACHE), by_server(400)))),
+    refused("token_percent_twice", 401, path="/%25{encoded}"),
+    refused("token_after_nul", 400, path="/%00{wrong}",
+            on=on((DIRECT, skip("no environment holds a NUL")), ("nginx", by_server(400)),
+                  (APACHE, by_server(400, 404)), ("lighttpd", by_server(400)))),
+    refused("token_overlong_utf8", 401, path="/%C0%AF{wrong}",
+            on=on(("lighttpd", by_server(400)))),
+    refused("token_escape_codes", 401, path="/%1B%5B2J{wrong}",
+            on=on(("lighttpd", by_server(400)))),
+    refused("uri_of_8_kb", 401, path="/" + "x" * 8000),
     refused("token_missing", 401, path="/"),
     refused("token_missing_no_slash", 401, path=""),
     refused("token_wrong", 401, path="/{wrong}"),
@@ -486,6 +537,17 @@ METHODS = [
     refused(f"method_{m.lower()}", 405, method=m, allow="POST") for m in ("PUT", "PATCH")
 ] + [
     refused("method_before_token", 405, b"", method="GET", path="/{wrong}", allow="POST"),
+    refused("method_of_nobody", 405, method="BREW", allow="POST",
+            on=on(("lighttpd", by_server(501)))),
+    refused("method_longer_than_post", 405, method="POSTS", allow="POST",
+            on=on(("lighttpd", by_server(501)))),
+    refused("method_lower_case", 405, method="post", allow="POST",
+            on=on(("nginx", by_server(400)), ("lighttpd", by_server(501)))),
+    refused("method_propfind", 405, method="PROPFIND", allow="POST"),
+    refused("method_trace", 405, b"", method="TRACE", allow="POST",
+            on=on(("nginx", by_server(405)), (APACHE, by_server(200, 405)))),
+    refused("method_connect", 405, b"", method="CONNECT", allow="POST",
+            on=on((SERVERS, by_server(400, 405, 501)))),
     refused("method_on_base", 405, b"", method="GET", path="/", allow="POST"),
     refused("method_post_healthz", 405, path="/healthz", allow="GET, HEAD"),
     refused("healthz", 200, b"", method="GET", path="/healthz"),

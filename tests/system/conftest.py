@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+import canary
 import postgres as pg
 import process
 import receiver as rx
@@ -78,6 +79,14 @@ def top():
     folder.chmod(0o755)
     process.FOLDERS.append(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_log_tells(top):
+    """At the very end, when all has stopped."""
+    yield
+    n, told = canary.search(top)
+    assert not told, "\n".join([f"{len(told)} lines of {n} logs tell a secret:", *told[:20]])
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ CLOCK_SLACK = 1.0  # s between this process's clock reading and the receiver's
 NOT_SENT = (ConnectionRefusedError, FileNotFoundError, BlockingIOError)
 
 
-@dataclass(slots=True)
+@dataclass
 class Entry:
     uid: str
     body: bytes
@@ -40,17 +40,19 @@ class Entry:
         return self.status is not None and 200 <= self.status < 300
 
 
-# Bodies by turns: both dialects, what jsonb cannot hold, and what is no event.
+# Bodies by turns: both dialects, what jsonb cannot hold, and what is no event; with
+# what no log may hold: canary.py.
 EVENTS = (
-    '{"event":"incoming_sms","phone":"+4915112345","message":"%s Grüße 🙂"}',
+    '{"event":"incoming_sms","phone":"+4915112345678","message":"%s Zitronenfalter Grüße 🙂"}',
     '{"event":"delivery_status","message_id":"%s","status":"delivered"}',
-    '{"address":"+49151","date":"2026-01-15 10:30:00","body":"%s","sms_id":1,"type":"text"}',
-    '{"event":"incoming_sms","phone":"Shop","message":"%s\\u0000 \\ud800","x":1e400}',
-    '{ "sms_id" : "%s", "status_id" : 7, "sendto" : "+49", "n" : 12345678901234567890.50 }',
+    '{"address":"+4915112345678","date":"2026-01-15 10:30:00","body":"%s Zitronenfalter","sms_id":1,'
+    '"type":"text"}',
+    '{"event":"incoming_sms","phone":"Shop","message":"%s Zitronenfalter\\u0000 \\ud800","x":1e400}',
+    '{ "sms_id" : "%s", "status_id" : 7, "sendto" : "+4915112345678", "n" : 12345678901234567890.50 }',
 )
-REJECTS = (('{"nothing":"%s"}', 422, "application/json"),
-           ('{"cut":"%s"', 400, "application/json"),
-           ("a=%s", 415, "application/x-www-form-urlencoded"))
+REJECTS = (('{"nothing":"%s Zitronenfalter"}', 422, "application/json"),
+           ('{"cut":"%s Zitronenfalter"', 400, "application/json"),
+           ("a=%s+Zitronenfalter", 415, "application/x-www-form-urlencoded"))
 
 
 def count(counts, key):

@@ -7,7 +7,7 @@ import fcgi_client
 from drivers import cgi_variables, parse_cgi, post
 
 
-def sms(text, phone="+49151"):
+def sms(text, phone="+4915112345678"):
     return json.dumps({"event": "incoming_sms", "phone": phone, "message": text}).encode()
 
 

@@ -77,7 +77,7 @@ class Psql:
     def __init__(self, folder, environment):
         self.process = Process(
             [f"{pg.program_folder()}/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"],
-            new_folder(folder, "psql") / "log", environment, stdin=subprocess.PIPE)
+            new_folder(folder, "psql") / "shown", environment, stdin=subprocess.PIPE)
         self.count = 0
 
     def enter(self, sql):

@@ -14,7 +14,6 @@ listen_addresses = ''
 max_connections = 200
 fsync = off
 log_min_messages = warning
-log_min_error_statement = panic
 """
 INGEST_LOCK = 32489964762525547  # that of sms.ingest
 

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import canary
+
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
 SLOW = float(os.environ.get("SMSHOOK_TEST_PATIENCE", "30"))
 
@@ -60,9 +62,12 @@ def wait_for(what, true, timeout=None):
 
 def run(args, timeout=None, **more):
     """One command to its end, as the plain user; output as bytes."""
-    return subprocess.run([str(a) for a in args], timeout=timeout or 2 * SLOW,
+    done = subprocess.run([str(a) for a in args], timeout=timeout or 2 * SLOW,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           cwd=more.pop("cwd", "/"), **plain_user(), **more)
+    if Path(args[0]).name.startswith("smshook"):
+        canary.SAID.append(done.stderr)
+    return done
 
 
 class Process:

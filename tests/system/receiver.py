@@ -1,22 +1,18 @@
 """The receiver under test: its programs, configuration and process."""
 import os
 import re
-import secrets
 import signal
 from pathlib import Path
 
 import pytest
 
+from canary import new_token  # noqa: F401
 from process import Process, give, new_folder, wait_for, write
 
 BUILD = Path(os.environ.get("SMSHOOK_BUILD", os.environ.get("top_builddir", ".")))
 TOKEN = re.compile(r"^token\s*=\s*(\S+)", re.M)
 REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
            "WARNING: ThreadSanitizer", "stack smashing", "unexpected signal")
-
-
-def new_token():
-    return secrets.token_hex(16)
 
 
 def install(parent):

@@ -114,6 +114,10 @@ http {{
                 d / "nginx.conf", "-g", "daemon off;"]
 
 
+# What apache/*.conf say to add to other logs.
+OTHERS = '"expr=-z reqenv(\'smshook\') && %{THE_REQUEST} !~ /smshook/"'
+
+
 class Apache(Server):
     program = "apache2"
     stop_signal = signal.SIGTERM
@@ -164,7 +168,7 @@ LogFormat "%h %l %u %t \\"%r\\" %>s %O \\"%{{Referer}}i\\"" combined
 {self.more.format(d=d)}
 {environment(self.set_environment)}
 <VirtualHost *>
-	CustomLog {d}/access.log combined env=!smshook
+	CustomLog {d}/access.log combined {OTHERS}
 	Include {d}/smshook.conf
 </VirtualHost>
 """)

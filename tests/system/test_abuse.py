@@ -390,6 +390,7 @@ class Endless:
         return False
 
 
+@pytest.mark.long
 def test_fault_21_what_never_ends(programs, top, database):
     """All at once, and more of them than threads: each is closed in the end, and
     meanwhile others are served."""
@@ -546,21 +547,25 @@ def test_fault_22_answers_that_nobody_reads(abused):
 def test_fault_22_flooding(abused):
     """Bodies without an end, as fast as they go, of more clients than there are
     threads; who is refused comes again."""
-    stopping = threading.Event()
+    stopping, current = threading.Event(), {}
     data = CUT_HEAD + f.record(f.STDIN, b" " * 65535) * 50
 
-    def flood():
+    def flood(i):
         while not stopping.is_set():
             with f.Connection(abused.address, process.SLOW) as c, contextlib.suppress(OSError):
+                current[i] = c.socket
                 while not stopping.is_set():
                     c.send(data)
-    flooding = [threading.Thread(target=flood) for _ in range(6)]
+    flooding = [threading.Thread(target=flood, args=(i,)) for i in range(6)]
     for thread in flooding:
         thread.start()
     try:
-        abused.serve(5)
+        abused.serve(20)
     finally:
         stopping.set()
+        for s in current.values():
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
         for thread in flooding:
             thread.join()
     assert abused.kept() == []
@@ -625,6 +630,7 @@ class ReusingApache(servers.ApacheProxy):
         write(path, text.replace(" retry=0 ", " retry=0 enablereuse=on "))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server, share", [(servers.Nginx, 1), (ReusingApache, 4)],
                          ids=["nginx", "apache"])
 def test_fault_23_two_threads_and_kept_connections(server, share, programs, top, database):
@@ -660,6 +666,7 @@ def test_fault_23_two_threads_and_kept_connections(server, share, programs, top,
 
 # ------------------------------------------------------- descriptors (24)
 
+@pytest.mark.long
 def test_fault_24_limits(programs, top, database):
     """Of 20, 30 and 40: the log has no more than a line a second of it, and it is
     over when there is room again."""
@@ -852,6 +859,7 @@ def test_fault_26_large_environment(size, odd, site):
     assert kept(site) == [DELIVERY] * 8
 
 
+@pytest.mark.long
 def test_fault_26_sigterm_at_any_time(odd, site, strace, top):
     """At one system call after the other: an answer of 200 is a row, and there is
     no row but of a whole event."""
@@ -921,6 +929,7 @@ def transactions(database):
                           "where datname = current_database()")
 
 
+@pytest.mark.long
 def test_fault_44_flood_of_wrong_tokens(programs, top, database):
     """Beside it 20 good events a second are all stored; PostgreSQL hears nothing
     of it, the log a few lines, and the metrics count each."""

@@ -49,7 +49,7 @@ def test_a_careless_consumer_has_effects_twice(shop):
 
 # -------------------------------------------------------------- take_reply
 
-TAKE = "select body from sms.take_reply('+49 151', 'verify', now() - interval '1 hour', '2 hours')"
+TAKE = "select body from sms.take_reply('+49 151 12345678', 'verify', now() - interval '1 hour', '2 hours')"
 
 
 def take(conninfo, barrier, commits):

@@ -53,6 +53,14 @@ defaults(void **state)
 }
 
 static void
+assert_token(int source, int n, const char *token)
+{
+	unsigned char digest[SHA256_LEN];
+	sha256(text_of(token), digest);
+	assert_memory_equal(conf.sources[source].digests[n], digest, SHA256_LEN);
+}
+
+static void
 every_key(void **state)
 {
 	(void)state;
@@ -79,12 +87,12 @@ every_key(void **state)
 	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(conf.log_target, LOG_TARGET_SYSLOG);
 	assert_int_equal(conf.n_sources, 2);
-	assert_int_equal(conf.sources[0].n_tokens, 2);
-	assert_string_equal(conf.sources[0].tokens[1], "fedcba9876543210");
+	assert_int_equal(conf.sources[0].n_digests, 2);
+	assert_token(0, 1, "fedcba9876543210");
 	assert_string_equal(conf.sources[0].timezone, "Europe/Berlin");
 	assert_string_equal(conf.sources[0].device_id, "d1");
 	assert_string_equal(conf.sources[1].name, "b c");
-	assert_string_equal(conf.sources[1].tokens[1], "file-token-bbbbbbbb");
+	assert_token(1, 1, "file-token-bbbbbbbb");
 }
 
 /* Each stops the start and says the line and what is wrong. */

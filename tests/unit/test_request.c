@@ -138,7 +138,8 @@ static void
 responses(void **state)
 {
 	struct response res = {0};
-	struct request req = {.method = TEXT("POST")};
+	struct request req = {0};
+	req.method = TEXT("POST"); /* gcc 10 warns of TEXT() as an initializer */
 	char out[512];
 	(void)state;
 	response_problem(&res, ERR_NOT_JSON, TEXT("':' is expected at byte 3"));

@@ -69,10 +69,11 @@ send_answer(int file, size_t len, int fd)
 
 /* A peer that is still sending would not read its answer from a closed socket. */
 static void
-let_finish(int fd, unsigned char *bytes, size_t size, int64_t until)
+let_finish(int fd, int64_t until)
 {
+	unsigned char rest[4096];
 	shutdown(fd, SHUT_WR);
-	while (read_more(fd, bytes, size, until) > 0)
+	while (read_more(fd, rest, sizeof rest, until) > 0)
 		;
 }
 
@@ -87,18 +88,18 @@ gather_serve(struct handler *h, int fd, int64_t until, int64_t deadline)
 		return false;
 	size_t len = read_request(fd, bytes, size, until, &state);
 	int file = state == RECORDS_BROKEN ? -1 : file_of(bytes, len);
+	free(bytes);
 	int served =
 	    file < 0 ? -1 : dup(file); /* libfcgi closes it at the end of a cut one */
 	if (served >= 0) {
 		is_good = fcgi_serve(h, &served, deadline);
 		is_good = send_answer(file, len, fd) && is_good;
 		if (!is_good)
-			let_finish(fd, bytes, size, until);
+			let_finish(fd, until);
 	}
 	if (served >= 0)
 		close(served);
 	if (file >= 0)
 		close(file);
-	free(bytes);
 	return is_good;
 }

@@ -157,15 +157,19 @@ verdict() {
 	[ -z "$file" ] || found+=("$work/build/tests/fuzz/$1 $file")
 }
 
-targets=("$@")
-[ $# != 0 ] || mapfile -t targets < <(names)
-mkdir -p "$work/corpus" "$work/log" "$work/found"
-n=0 failed=0 found=()
-trap finish EXIT
-trap 'exit 1' HUP INT TERM
-build
-case " ${targets[*]} " in *' json '*) database ;; esac
-fuzz_all
-say "1..$n"
-for line in "${found[@]}"; do say "# repeat: $line"; done
-[ $failed = 0 ]
+# In one piece: the file may be edited while it runs.
+main() {
+	targets=("$@")
+	[ $# != 0 ] || mapfile -t targets < <(names)
+	mkdir -p "$work/corpus" "$work/log" "$work/found"
+	n=0 failed=0 found=()
+	trap finish EXIT
+	trap 'exit 1' HUP INT TERM
+	build
+	case " ${targets[*]} " in *' json '*) database ;; esac
+	fuzz_all
+	say "1..$n"
+	for line in "${found[@]}"; do say "# repeat: $line"; done
+	[ $failed = 0 ]
+}
+main "$@"; exit

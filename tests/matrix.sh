@@ -95,7 +95,9 @@ inside() { # FOLDER COMMAND...
 			-o "lowerdir=$1/root,upperdir=$1/upper,workdir=$1/work" "$top" || exit
 	mkdir -p "$top/source/shared"
 	[ ! -d "$src/../shared" ] || mount --bind -o ro "$src/../shared" "$top/source/shared"
-	if [ "$2" != boot ]; then # systemd-nspawn has its own
+	if [ "$2" = boot ]; then # systemd-nspawn mounts the rest, and needs these itself
+		mount -t proc proc /proc && mount -t tmpfs tmpfs /run || exit
+	else
 		mount --rbind /dev "$top/dev" && mount -t proc proc "$top/proc" || exit
 	fi
 	top=$top "${@:2}"

@@ -76,7 +76,7 @@ check_conf(const struct conf *c)
 {
 	const char *spool = c->spool_directory;
 	CHECK(is_in(c->threads, 1, 1024) && is_in(c->socket_mode, 0, 0777));
-	CHECK(is_in(c->max_body, 1024, 1 << 20));
+	CHECK(is_in(c->max_body, 1024, 512 << 10));
 	CHECK(is_in(c->request_timeout_ms, 2000, 60000));
 	CHECK(is_in(c->timeout_ms, 100, c->request_timeout_ms - 1));
 	CHECK(is_in(c->notify, 0, 1) && is_in(c->spool_max_size, 64 << 10, LONG_MAX));

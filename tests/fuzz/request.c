@@ -186,7 +186,9 @@ static struct handler *
 handler(void)
 {
 	static const char text[] = "[server]\nmax_body = 1024\n[source shop]\n"
-				   "token = " SECRET "\n";
+				   "token = " SECRET "\n[source signed]\n"
+				   "token = " SIGNED "\nsignature = hmac-sha256\n"
+				   "signature_key = " KEY "\n";
 	static struct conf conf;
 	static struct handler h;
 	if (!h.conf) {

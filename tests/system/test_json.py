@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import drivers
 import json_cases as jc
 import process
 import receiver as rx
@@ -17,7 +18,7 @@ from cases import DELIVERY, DELIVERY_ROW, INCOMING, INCOMING_ROW, REPORT, REPORT
 from test_cases import COLUMNS, exact, row_of
 
 SUITE = servers.SOURCE.parent / "shared/corpora/json-test-suite/test_parsing"
-LARGEST = 1 << 20
+LARGEST = 1 << 19
 
 needs_suite = pytest.mark.skipif(not SUITE.is_dir(), reason="no JSONTestSuite here")
 
@@ -39,7 +40,7 @@ class Hook:
         self.database, self.token, self.n = database, rx.new_token(), 0
         config = rx.write_config(top, rx.config_text(
             database.writer, {"shop": f"token = {self.token}"},
-            "max_body = 1MiB\nrequest_timeout = 60s\nsocket_mode = 0666", "timeout = 30s",
+            "max_body = 512KiB\nrequest_timeout = 60s\nsocket_mode = 0666", "timeout = 30s",
             log="info"))
         self.receiver = rx.Receiver(programs, top, config)
         self.server = Nginx(top, self.receiver.socket)
@@ -290,6 +291,46 @@ def test_largest(hook):
         assert LARGEST - 40 < len(body) <= LARGEST
         cases.append((name, body, row))
     hook.check(cases)
+
+
+NASTY = [
+    ("brackets", b"", b"[", b""), ("objects", b'{"event":"x","x":[', b"{},", b"0]}"),
+    ("names", b'{"event":"x"', b',"":0', b"}"),
+    ("names of U+0000", b'{"event":"x"', b',"\\u0000":0', b"}"),
+    ("escapes", b'{"event":"x","message":"', b"\\n", b'"}'),
+    ("U+0000", b'{"event":"x","message":"', b"\\u0000", b'"}'),
+    ("large numbers", b'{"event":"x","message":[', b"1e131071,", b"1]}"),
+    ("digits", b'{"event":"x","message":', b"1", b"}"),
+    ("zone", b'{"event":"x","timestamp":{"date":""', b',"zone\\n":"\\t"', b"}}"),
+    ("not JSON", b'{"event":"x",', b"\xff", b"}"),
+]
+
+
+def high_water(pid):
+    """The most memory, in bytes, that the process ever had."""
+    for line in open(f"/proc/{pid}/status", encoding="ascii"):
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+
+
+def test_memory_of_a_request(programs, top, database):
+    """From the connection to the statement, less than 2 MiB beside the body."""
+    if any(name in (programs / "smshook.fcgi").read_bytes()
+           for name in (b"__asan_init", b"__tsan_init")):
+        pytest.skip("the program has a sanitizer")
+    token = rx.new_token()
+    receiver = rx.Receiver(programs, top, rx.write_config(top, rx.config_text(
+        database.writer, {"shop": f"token = {token}"}, "threads = 1")))
+    try:
+        driver = drivers.Fcgi(receiver.address())
+        assert driver.send(drivers.post(token, encode(SMS))).status == 200
+        before = high_water(receiver.process.pid)
+        for name, head, unit, tail in NASTY:
+            body = fill(head, unit, tail, 65536)
+            assert driver.send(drivers.post(token, body)).status in (200, 400, 422), name
+            assert high_water(receiver.process.pid) < before + len(body) + (2 << 20), name
+    finally:
+        assert receiver.stop() == 0
 
 
 def test_flood_of_digits(hook):

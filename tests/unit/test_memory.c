@@ -19,7 +19,7 @@
 #define HAS_OWN_MALLOC 1
 #endif
 
-enum { MAX_BODY = 1 << 20, SOME_KB = 16 << 10 };
+enum { MAX_BODY = 512 << 10, SOME_KB = 16 << 10 };
 
 static size_t taken, peak;
 
@@ -125,7 +125,7 @@ corpus(void **state)
 	}
 }
 
-/* Bodies of 1 MiB: before, as many units as fit, after. */
+/* The largest bodies: before, as many units as fit, after. */
 static void
 largest(void **state)
 {

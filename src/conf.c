@@ -63,7 +63,7 @@ static const struct conf_key keys[] = {
 	"of hmac-sha256; default X-Signature"},
     {SOURCE, "signature_tolerance", conf_read_number, conf_times,
 	IN_SOURCE(signature_tolerance_ms), NULL, 1000, 86400000,
-	"of standard-webhooks: how far its time may be away; default 300s"},
+	"of standard-webhooks: how far its time may be away; default 5m"},
 };
 /* clang-format on */
 static const size_t n_keys = sizeof keys / sizeof *keys;
@@ -284,7 +284,7 @@ conf_help(FILE *to)
 			fprintf(to, "[%s%s]\n", keys[i].section,
 			    strcmp(keys[i].section, SOURCE) == 0 ? " NAME" : "");
 		section = keys[i].section;
-		fprintf(to, "  %-16s %s", keys[i].name, keys[i].help);
+		fprintf(to, "  %-19s %s", keys[i].name, keys[i].help);
 		if (keys[i].initial && *keys[i].initial)
 			fprintf(to, " (default %s)", keys[i].initial);
 		fputc('\n', to);

@@ -18,9 +18,8 @@ const struct conf_word conf_signatures[] = {
 bool
 conf_source_begin(struct conf_reader *r, struct conf_source *s, char *name)
 {
-	*s = (struct conf_source){.name = name, .signature_tolerance_ms = TOLERANCE_MS};
-	s->signature_header = strdup("HTTP_X_SIGNATURE");
-	return (name && s->signature_header) || conf_no_memory(r);
+	*s = (struct conf_source){.name = name};
+	return name || conf_no_memory(r);
 }
 
 /* -------------------------------------------------------------- secrets */
@@ -100,7 +99,9 @@ read_secrets(struct conf_reader *r, const struct conf_key *k, struct conf_source
 	while (ok && fgets(line, sizeof line, f)) {
 		if (!strchr(line, '\n') && !feof(f))
 			ok = conf_fail(r, "%s = %s: a line is too long", k->name, path);
-		line[strcspn(line, " \t\r\n")] = '\0';
+		size_t len = strlen(line);
+		while (len > 0 && isspace((unsigned char)line[len - 1]))
+			line[--len] = '\0';
 		if (ok && *line && *line != '#') {
 			ok = add(r, s, line);
 			n++;
@@ -215,6 +216,19 @@ conf_source_end(struct conf_reader *r, struct conf_source *s)
 		    "[source %s] signature_key without signature = standard-webhooks or "
 		    "hmac-sha256",
 		    s->name);
+	if (s->signature_header && s->signature != SIGNATURE_HMAC_SHA256)
+		return conf_fail(r,
+		    "[source %s] signature_header is of signature = hmac-sha256 alone",
+		    s->name);
+	if (s->signature_tolerance_ms && s->signature != SIGNATURE_STANDARD_WEBHOOKS)
+		return conf_fail(r,
+		    "[source %s] signature_tolerance is of signature = "
+		    "standard-webhooks alone",
+		    s->name);
+	if (!s->signature_tolerance_ms)
+		s->signature_tolerance_ms = TOLERANCE_MS;
+	if (!s->signature_header && !(s->signature_header = strdup("HTTP_X_SIGNATURE")))
+		return conf_no_memory(r);
 	s->keys = calloc(s->n_keys + 1, sizeof *s->keys);
 	if (!s->keys)
 		return conf_no_memory(r);

@@ -14,7 +14,7 @@ const struct conf_word conf_plain[] = {{"", 1}, {NULL, 0}},
 		       conf_octal[] = {{"", 1}, {NULL, 0}},
 		       conf_sizes[] = {{"", 1}, {"KiB", 1L << 10}, {"MiB", 1L << 20},
 			   {"GiB", 1L << 30}, {NULL, 0}},
-		       conf_times[] = {{"ms", 1}, {"s", 1000}, {NULL, 0}},
+		       conf_times[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {NULL, 0}},
 		       conf_switches[] = {{"off", 0}, {"on", 1}, {NULL, 0}},
 		       conf_levels[] = {{"debug", LOG_LEVEL_DEBUG},
 			   {"info", LOG_LEVEL_INFO}, {"warn", LOG_LEVEL_WARN},
@@ -65,7 +65,7 @@ conf_read_number(
 		unit++;
 	if (!is_good || !unit->name || n > LONG_MAX / unit->value)
 		return conf_fail(r, "%s = %s: a number is expected, such as %s", k->name,
-		    value, k->initial);
+		    value, k->initial ? k->initial : "5m");
 	n *= unit->value;
 	if (n < k->min || n > k->max)
 		return conf_fail(r, "%s = %s is out of range", k->name, value);
@@ -83,7 +83,8 @@ conf_read_word(
 			*(long *)to = w->value;
 			return true;
 		}
-	return conf_fail(r, "%s = %s: it must be %s", k->name, value, k->help);
+	/* what stands there is not quoted: it may be a key of signatures */
+	return conf_fail(r, "%s: it must be %s", k->name, k->help);
 }
 
 bool

@@ -12,6 +12,7 @@ sha256(struct text t, unsigned char digest[SHA256_LEN])
 	sha256_init(&ctx);
 	sha256_update(&ctx, t.len, (const uint8_t *)t.ptr);
 	sha256_digest(&ctx, SHA256_LEN, digest);
+	explicit_bzero(&ctx, sizeof ctx); /* it holds the end of the text */
 }
 
 bool

@@ -30,8 +30,10 @@ signature_key_read(struct signature_key *key_r, enum signature method, const cha
 {
 	struct text t = text_of(text);
 	if (method != SIGNATURE_STANDARD_WEBHOOKS) {
-		if (t.len < MIN_KEY_LEN || t.len > SIGNATURE_KEY_LEN)
-			return "a key has 16 to 128 characters";
+		if (t.len < MIN_KEY_LEN || t.len > SIGNATURE_KEY_LEN ||
+		    strcspn(text, " \t\"'#;") < t.len)
+			return "a key has 16 to 128 characters, and no blank, quote, # "
+			       "or ;";
 		memcpy(key_r->bytes, t.ptr, t.len);
 		key_r->len = t.len;
 		return NULL;
@@ -57,15 +59,47 @@ mac(const struct signature_key *key, const struct text *texts, size_t n,
 	hmac_sha256_digest(&ctx, SHA256_LEN, digest);
 }
 
+/* Whether a webhook-signature has digest: signatures with spaces between them, each
+ * with its version in front; v1 is the symmetric one. */
 static bool
-is_made_by(const unsigned char signature[SHA256_LEN], const struct signature_key *keys,
-    size_t n_keys, const struct text *texts, size_t n)
+has_base64(struct text list, const unsigned char digest[SHA256_LEN])
+{
+	unsigned char signature[SHA256_LEN];
+	bool is_there = false;
+	for (const char *p = list.ptr, *end = p + list.len; p < end;) {
+		const char *space = memchr(p, ' ', (size_t)(end - p));
+		struct text one = {p, (size_t)((space ? space : end) - p)};
+		p += one.len + 1;
+		if (one.len < 3 || memcmp(one.ptr, "v1,", 3) != 0)
+			continue;
+		one = (struct text){one.ptr + 3, one.len - 3};
+		if (from_base64(one, signature, sizeof signature) == SHA256_LEN)
+			is_there = sha256_is(digest, signature) || is_there;
+	}
+	return is_there;
+}
+
+/* Whether text has it, with the prefix that some senders give it. */
+static bool
+has_hex(struct text t, const unsigned char digest[SHA256_LEN])
+{
+	unsigned char signature[SHA256_LEN];
+	if (t.len > 7 && memcmp(t.ptr, "sha256=", 7) == 0)
+		t = (struct text){t.ptr + 7, t.len - 7};
+	return text_unhex(t, signature, sizeof signature) && sha256_is(digest, signature);
+}
+
+/* Whether one of the keys made one of the signatures.  Each key is used once, however
+ * many signatures a stranger lists. */
+static bool
+is_signed(bool (*has)(struct text, const unsigned char *), struct text signatures,
+    const struct signature_key *keys, size_t n_keys, const struct text *texts, size_t n)
 {
 	unsigned char digest[SHA256_LEN];
 	bool is_right = false;
 	for (size_t i = 0; i < n_keys; i++) {
 		mac(&keys[i], texts, n, digest);
-		is_right = sha256_is(digest, signature) || is_right;
+		is_right = has(signatures, digest) || is_right;
 	}
 	return is_right;
 }
@@ -85,14 +119,11 @@ time_of(struct text t)
 	return time;
 }
 
-/* webhook-signature: signatures with spaces between them, each with its version
- * in front; v1 is the symmetric one. */
 static const char *
 standard_fault(const struct signature_key *keys, size_t n,
     const struct signature_message *m, int64_t now, int64_t tolerance)
 {
 	const struct text texts[] = {m->id, TEXT("."), m->timestamp, TEXT("."), m->body};
-	unsigned char signature[SHA256_LEN];
 	if (m->id.len == 0 || m->timestamp.len == 0 || m->signature.len == 0)
 		return "webhook-id, webhook-timestamp or webhook-signature is missing";
 	int64_t time = time_of(m->timestamp);
@@ -100,35 +131,21 @@ standard_fault(const struct signature_key *keys, size_t n,
 		return "webhook-timestamp is no Unix time in seconds";
 	if (time < now - tolerance || time > now + tolerance)
 		return "webhook-timestamp is too far from the time here";
-	for (const char *p = m->signature.ptr, *end = p + m->signature.len; p < end;) {
-		const char *space = memchr(p, ' ', (size_t)(end - p));
-		struct text one = {p, (size_t)((space ? space : end) - p)};
-		p += one.len + 1;
-		if (one.len < 3 || memcmp(one.ptr, "v1,", 3) != 0)
-			continue;
-		one = (struct text){one.ptr + 3, one.len - 3};
-		if (from_base64(one, signature, sizeof signature) == SHA256_LEN &&
-		    is_made_by(signature, keys, n, texts, sizeof texts / sizeof *texts))
-			return NULL;
-	}
-	return "webhook-signature fits neither the body nor a key";
+	return is_signed(
+		   has_base64, m->signature, keys, n, texts, sizeof texts / sizeof *texts)
+		   ? NULL
+		   : "webhook-signature fits neither the body nor a key";
 }
 
-/* With the prefix that some senders give it. */
 static const char *
 hex_fault(const struct signature_key *keys, size_t n, const struct signature_message *m)
 {
-	unsigned char signature[SHA256_LEN];
-	struct text t = m->signature;
-	if (t.len == 0)
+	if (m->signature.len == 0)
 		return "the header with the signature is missing";
-	if (t.len > 7 && memcmp(t.ptr, "sha256=", 7) == 0)
-		t = (struct text){t.ptr + 7, t.len - 7};
-	if (!text_unhex(t, signature, sizeof signature))
-		return "the signature is not 64 hexadecimal digits";
-	return is_made_by(signature, keys, n, &m->body, 1)
+	return is_signed(has_hex, m->signature, keys, n, &m->body, 1)
 		   ? NULL
-		   : "the signature fits neither the body nor a key";
+		   : "the signature, 64 hexadecimal digits, fits neither the body nor a "
+		     "key";
 }
 
 const char *

@@ -20,6 +20,7 @@ jobs=()
 
 say() { printf '%s\n' "$*"; }
 
+# shellcheck disable=SC2317 # called by trap
 finish() {
 	local job
 	for job in "${jobs[@]}"; do kill -- "$job" 2>/dev/null || true; done
@@ -152,7 +153,7 @@ verdict() {
 	fi
 	failed=$((failed + 1))
 	say "not ok $n - $1: $(state "$1"); log: $work/log/$1"
-	grep -m 5 'it does not hold\|ERROR\|runtime error\|SUMMARY' "$work/log/$1" | sed 's/^/# /' || true
+	grep -a -m 5 'it does not hold\|ERROR\|runtime error\|SUMMARY' "$work/log/$1" | sed 's/^/# /' || true
 	file=$(sed -n 's/.*Test unit written to //p' "$work/log/$1" | tail -n 1)
 	[ -z "$file" ] || found+=("$work/build/tests/fuzz/$1 $file")
 }
@@ -163,8 +164,6 @@ main() {
 	[ $# != 0 ] || mapfile -t targets < <(names)
 	mkdir -p "$work/corpus" "$work/log" "$work/found"
 	n=0 failed=0 found=()
-	trap finish EXIT
-	trap 'exit 1' HUP INT TERM
 	build
 	case " ${targets[*]} " in *' json '*) database ;; esac
 	fuzz_all
@@ -172,4 +171,6 @@ main() {
 	for line in "${found[@]}"; do say "# repeat: $line"; done
 	[ $failed = 0 ]
 }
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
 main "$@"; exit

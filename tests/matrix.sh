@@ -84,7 +84,7 @@ make_root() { # RELEASE
 # processes with them when they end; the network is a loopback alone.  What it
 # writes goes to a layer over the root file system.
 in_root() {
-	unshare --mount --pid --net --ipc --uts --fork --kill-child --propagation private \
+	exec unshare --mount --pid --net --ipc --uts --fork --kill-child --propagation private \
 		"$src/tests/matrix.sh" --inside "$state/$1" "${@:2}"
 }
 

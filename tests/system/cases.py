@@ -8,6 +8,7 @@ import gzip
 import json
 from dataclasses import dataclass, field
 
+import signed
 from drivers import Request
 
 DRIVERS = ("cgi", "fcgi", "nginx", "apache-proxy", "apache-fcgid", "apache-cgid",
@@ -20,7 +21,7 @@ MAX_BODY = 65536
 
 # The sources of the configuration that the cases run with.
 SOURCES = {"main": "", "berlin": "timezone = Europe/Berlin\n",
-           "till": "device_id = till-7\n"}
+           "till": "device_id = till-7\n", **signed.SOURCES}
 
 
 class Any:

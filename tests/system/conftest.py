@@ -47,7 +47,8 @@ class Tap:
 # What has a script of its own beside tests/system.sh: see tests/system/README.
 PARTS = {"readers": ("test_consumers", "test_docs", "test_large", "test_migration", "test_readers",
                      "test_work"),
-         "commands": ("test_purge_command", "test_rejected", "test_sample", "test_tail")}
+         "commands": ("test_purge_command", "test_rejected", "test_sample", "test_tail",
+                      "test_token_command")}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,6 +12,7 @@ from process import Process, give, new_folder, run, tool, wait_for, write
 SETTINGS = """
 listen_addresses = ''
 max_connections = 200
+password_encryption = scram-sha-256
 fsync = off
 log_min_messages = warning
 """

@@ -88,6 +88,14 @@ class Receiver:
             return (host.strip("[]"), int(port))
         return self.socket
 
+    def reload(self, text=None):
+        """Another configuration, and SIGHUP, until it says that it was taken."""
+        if text is not None:
+            write(self.config, text, 0o600)
+        before = self.log().count(": reloaded\n")
+        self.process.send(signal.SIGHUP)
+        wait_for("the reload", lambda: self.log().count(": reloaded\n") > before)
+
     def stop(self, number=signal.SIGTERM):
         """Ends it, checks its log, returns its exit code."""
         code = self.process.stop(number)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from process import Process, give, new_folder, tool, wait_for, write
+from process import Process, give, new_folder, run, tool, wait_for, write
 
 SOURCE = Path(os.environ.get("SMSHOOK_SRC", Path(__file__).parents[2]))
 SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS")
@@ -110,8 +110,9 @@ http {{
 
     def command(self):
         d = self.folder
-        return [tool("nginx"), "-p", d, "-e", d / "error.log", "-c",
-                d / "nginx.conf", "-g", "daemon off;"]
+        # Before 1.19.5 it writes to its own log until it has read its file.
+        log = ["-e", d / "error.log"] if b"[-e" in run([tool("nginx"), "-h"]).stderr else []
+        return [tool("nginx"), "-p", d, *log, "-c", d / "nginx.conf", "-g", "daemon off;"]
 
 
 # What apache/*.conf say to add to other logs.

@@ -93,6 +93,16 @@ def test_is_installed(site):
     assert show("UnitFileState", "smshook.socket") == "enabled"
 
 
+def test_units_are_clean(site):
+    said = command("systemd-analyze", "verify", "--man=no", "smshook.service", "smshook.socket")
+    # Debian 11 has not heard of Landlock.
+    assert not [line for line in said.splitlines() if "smshook" in line
+                and not re.search("ignoring: landlock_", line)], said
+    exposure = re.search(r"exposure level for smshook.service: ([\d.]+)",
+                         command("systemd-analyze", "--no-pager", "security", "smshook.service"))
+    assert float(exposure[1]) <= 1.2
+
+
 def test_is_confined(site):
     status = Path(f"/proc/{pid()}/status").read_text()
     for line in (r"NoNewPrivs:\t1", r"Seccomp:\t2", r"Cap(Prm|Eff|Bnd|Amb):\t0+", "Umask:\t0077"):

@@ -1,5 +1,7 @@
 """Who may post: nobody without a token, and no log tells one."""
+import hashlib
 import json
+import re
 
 import pytest
 
@@ -8,6 +10,7 @@ import servers
 from cases import DELIVERY, DRIVERS, SERVERS, encode
 from drivers import Fcgi, Http, Request, basic, get, post
 from process import write
+from signed import new_key, written
 
 BODY = encode(DELIVERY)
 
@@ -52,6 +55,74 @@ def test_rotation(start, database, top):
         assert driver.send(post(token, BODY + b" " * i)).status == 200
     assert [e["source"] for e in database.events()] == [
         "shop", "shop", "office", "till", "till"]
+
+
+# ---------------------------------------------------------------- digests
+
+def memory(pid):
+    """What a process can write to, but for the shadows of sanitizers."""
+    found = []
+    try:
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+            for line in maps:
+                begin, end, rights = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
+                begin, end = int(begin, 16), int(end, 16)
+                if "w" in rights and end - begin < 1 << 28:
+                    mem.seek(begin)
+                    found.append(mem.read(end - begin))
+    except PermissionError:
+        pytest.skip("the memory of another process cannot be read here")
+    return b"\0".join(found)
+
+
+def test_memory_has_digests_alone(start, database, top):
+    """Until a request brings a token along.  Of the keys of signatures it has the
+    bytes, but not what is written down."""
+    spool = f"timeout = 2s\n[spool]\ndirectory = {process.new_folder(top, 'spool')}\n"
+
+    def configuration():
+        tokens, keys = [rx.new_token() for _ in range(5)], [new_key(), new_key()]
+        paths = [write(process.new_folder(top, "f") / "secrets", text, 0o600) for text in (
+            f"# comment\n{tokens[2]}\n{tokens[3]}  \n", written(keys[1]) + "\n")]
+        digest = hashlib.sha256(tokens[4].encode()).hexdigest()
+        text = rx.config_text(database.writer, {
+            "shop": f"token = {tokens[0]}\ntoken = {tokens[1]} ; old",
+            "till": f"token_file = {paths[0]}\ntoken_sha256 = {digest}\n"
+                    f"signature = standard-webhooks\nsignature_key = {written(keys[0])}\n"
+                    f"signature_key_file = {paths[1]}"}, database=spool)
+        return text, tokens, keys
+
+    def check(tokens, keys):
+        text = memory(r.process.pid)
+        for token in tokens:
+            assert hashlib.sha256(token.encode()).digest() in text
+            assert token.encode() not in text, "a token is in the memory"
+        for key in keys:
+            assert key in text
+            assert written(key)[6:].encode() not in text, "a written key is in the memory"
+
+    text, tokens, keys = configuration()
+    r = start(text)
+    check(tokens, keys)
+    text, tokens_2, keys_2 = configuration()
+    r.reload(text)
+    check(tokens_2, keys_2)
+    assert not any(t.encode() in memory(r.process.pid) for t in tokens)
+
+
+def test_digest_is_as_good_as_its_token(start, database):
+    """Upper or lower case, amid others, in a file that everybody may read."""
+    database.empty()
+    tokens = [rx.new_token() for _ in range(3)]
+    digests = [hashlib.sha256(t.encode()).hexdigest() for t in tokens]
+    r = start(rx.config_text(database.writer, {
+        "shop": f"token_sha256 = {digests[0]}\ntoken_sha256 = {digests[1].upper()}\n"
+                f"token = {tokens[2]}"}))
+    driver = Fcgi(r.address())
+    for i, token in enumerate(tokens):
+        assert driver.send(post(token, BODY + b" " * i)).status == 200
+    for digest in digests:
+        assert driver.send(post(digest, BODY)).status == 401, "a digest is no token"
 
 
 def test_same_body_of_two_sources_is_no_duplicate(site):

@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "auth.h"
+#include "handle.h"
 
 static char shop[] = "shop", desk[] = "desk";
 static unsigned char shop_digests[2][SHA256_LEN], desk_digests[1][SHA256_LEN];
@@ -66,10 +67,28 @@ several_candidates(void **state)
 	assert_string_equal(name_of(two_right, 2), "desk");
 }
 
+/* The first is logged at once, then a sum each ten seconds. */
+static void
+strangers(void **state)
+{
+	static struct handler h;
+	const int64_t start = 86400000;
+	(void)state;
+	assert_int_equal(handle_stranger(&h, start), 1);
+	for (int i = 1; i < 10000; i++)
+		assert_int_equal(handle_stranger(&h, start + i), 0);
+	assert_int_equal(handle_stranger(&h, start + 10000), 10000);
+	assert_int_equal(handle_stranger(&h, start + 10000), 0);
+	assert_int_equal(handle_stranger(&h, start + 19999), 0);
+	assert_int_equal(handle_stranger(&h, start + 1000000), 3);
+	assert_int_equal(handle_stranger(&h, start + 2000000), 1);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(every_token),
-	    cmocka_unit_test(nothing_else), cmocka_unit_test(several_candidates)};
+	    cmocka_unit_test(nothing_else), cmocka_unit_test(several_candidates),
+	    cmocka_unit_test(strangers)};
 	return cmocka_run_group_tests_name("auth", tests, make_digests, NULL);
 }

@@ -31,7 +31,11 @@ load(const char *text)
 	return e;
 }
 
-#define SHOP "[source shop]\ntoken = 0123456789abcdef\n"
+/* The digests of nothing, and of the token of SHOP. */
+#define OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define OF_SHOP    "9F9F5111F7B27A781F1F1DDDE5EBC2DD2B796BFC7365C9C28B548E564176929F"
+#define WHSEC      "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#define SHOP       "[source shop]\ntoken = 0123456789abcdef\n"
 
 static void
 defaults(void **state)
@@ -50,6 +54,9 @@ defaults(void **state)
 	assert_int_equal(conf.n_sources, 1);
 	assert_string_equal(conf.sources[0].name, "shop");
 	assert_null(conf.sources[0].timezone);
+	assert_int_equal(conf.sources[0].signature, SIGNATURE_NONE);
+	assert_string_equal(conf.sources[0].signature_header, "HTTP_X_SIGNATURE");
+	assert_int_equal(conf.sources[0].signature_tolerance_ms, 300000);
 }
 
 static void
@@ -58,6 +65,14 @@ assert_token(int source, int n, const char *token)
 	unsigned char digest[SHA256_LEN];
 	sha256(text_of(token), digest);
 	assert_memory_equal(conf.sources[source].digests[n], digest, SHA256_LEN);
+}
+
+static void
+assert_key(int source, int n, struct text bytes)
+{
+	const struct signature_key *key = &conf.sources[source].keys[n];
+	assert_int_equal(key->len, bytes.len);
+	assert_memory_equal(key->bytes, bytes.ptr, bytes.len);
 }
 
 static void
@@ -74,8 +89,12 @@ every_key(void **state)
 	    "[log]\nlevel = debug\ntarget = syslog\n"
 	    "[source a]\ntoken = 0123456789abcdef\ntoken = fedcba9876543210 ; old\n"
 	    "timezone = Europe/Berlin\ndevice_id = d1\n"
-	    "[source b c]\ntoken_file = %s\n",
-	    token_path);
+	    "[source b c]\ntoken_file = %s\ntoken_sha256 = " OF_SHOP "\n"
+	    "signature = hmac-sha256\nsignature_key = 0123456789ABCDEF\n"
+	    "signature_key_file = %s\nsignature_header = x-Hub-Signature-256\n"
+	    "[source d]\ntoken_sha256 = " OF_SHOP "\nsignature = Standard-Webhooks\n"
+	    "signature_key = " WHSEC "\nsignature_tolerance = 60s\n",
+	    token_path, token_path);
 	assert_int_equal(load(text), ERR_OK);
 	assert_int_equal(conf.threads, 8);
 	assert_int_equal(conf.socket_mode, 0600);
@@ -86,13 +105,28 @@ every_key(void **state)
 	assert_false(conf.notify);
 	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(conf.log_target, LOG_TARGET_SYSLOG);
-	assert_int_equal(conf.n_sources, 2);
+	assert_int_equal(conf.n_sources, 3);
 	assert_int_equal(conf.sources[0].n_digests, 2);
 	assert_token(0, 1, "fedcba9876543210");
 	assert_string_equal(conf.sources[0].timezone, "Europe/Berlin");
 	assert_string_equal(conf.sources[0].device_id, "d1");
 	assert_string_equal(conf.sources[1].name, "b c");
+	assert_int_equal(conf.sources[1].n_digests, 3);
 	assert_token(1, 1, "file-token-bbbbbbbb");
+	assert_token(1, 2, "0123456789abcdef");
+	assert_int_equal(conf.sources[0].signature, SIGNATURE_NONE);
+	assert_int_equal(conf.sources[1].signature, SIGNATURE_HMAC_SHA256);
+	assert_int_equal(conf.sources[1].n_keys, 3);
+	assert_key(1, 0, TEXT("0123456789ABCDEF"));
+	assert_key(1, 2, TEXT("file-token-bbbbbbbb"));
+	assert_string_equal(conf.sources[1].signature_header, "HTTP_X_HUB_SIGNATURE_256");
+	assert_int_equal(conf.sources[2].signature, SIGNATURE_STANDARD_WEBHOOKS);
+	assert_key(2, 0,
+	    TEXT("\x31\xf2\x90\xf6\xbf\x06\x29\x8a\xab\x4f\x08\xd4"
+		 "\x3c\x3f\x08\x2c\xf6\x48\xa3\x62\xda\x2d\xa4\xb0"));
+	assert_int_equal(conf.sources[2].signature_tolerance_ms, 60000);
+	for (size_t i = 0; i < conf.n_sources; i++)
+		assert_null(conf.sources[i].raw_keys);
 }
 
 /* Each stops the start and says the line and what is wrong. */
@@ -129,6 +163,28 @@ refuses(void **state)
 		2, "plain ASCII"},
 	    {"[source a]\ntoken = healthz\n", 2, "address of its own"},
 	    {"[source a]\ntoken_file = /nonexistent\n", 2, "No such file"},
+	    {"[source a]\ntoken_sha256 = " OF_NOTHING "\n", 2, "no token at all"},
+	    {"[source a]\ntoken_sha256 =\n", 2, "64 hexadecimal digits"},
+	    {"[source a]\ntoken_sha256 = " OF_SHOP "0\n", 2, "64 hexadecimal digits"},
+	    {"[source a]\ntoken_sha256 = sha256:" OF_SHOP "\n", 2, "64 hexadecimal"},
+	    {SHOP "signature = hmac-sha512\n", 3, "standard-webhooks or hmac-sha256"},
+	    {SHOP "signature = ed25519\nsignature_key = " WHSEC "\n", 3, "it must be"},
+	    {SHOP "signature =\n", 3, "it must be"},
+	    {SHOP "signature = standard-webhooks\n", 0, "without a signature_key"},
+	    {SHOP "signature_key = " WHSEC "\n", 0, "signature_key without signature"},
+	    {SHOP "signature = hmac-sha256\nsignature_key = short\n", 0, "16 to 128"},
+	    {SHOP "signature = hmac-sha256\nsignature_key =\n", 0, "16 to 128"},
+	    {SHOP "signature = standard-webhooks\nsignature_key = " WHSEC
+		  "\nsignature_key = whsec_AAAA\n",
+		0, "24 to 64 bytes"},
+	    {SHOP "signature_key_file = /nonexistent\n", 3, "No such file"},
+	    {SHOP "signature_header = X Signature\n", 3, "the name of a header"},
+	    {SHOP "signature_header = X_Signature\n", 3, "the name of a header"},
+	    {SHOP "signature_header =\n", 3, "the name of a header"},
+	    {SHOP "signature_tolerance = x\n", 3, "a number is expected, such as 5m"},
+	    {SHOP "signature_tolerance = 300\n", 3, "a number is expected"},
+	    {SHOP "signature_tolerance = 0s\n", 3, "out of range"},
+	    {SHOP "signature_tolerance = 90000s\n", 3, "out of range"},
 	    {"[source]\ntoken = 0123456789abcdef\n", 2, "needs a name"},
 	    {"[source a]\ndevice_id = 1\n", 0, "has no token"},
 	    {"", 0, "no [source NAME]"},
@@ -188,6 +244,50 @@ secrets_are_private(void **state)
 	assert_int_equal(load(text), ERR_OK);
 }
 
+/* A digest is none, and where nothing else is, everybody may read it. */
+static void
+digests_are_no_secrets(void **state)
+{
+	static const struct {
+		const char *more;
+		enum err err;
+	} cases[] = {{"", ERR_OK}, {"token = abcdefghijklmnop\n", ERR_CONFIG},
+	    {"signature = standard-webhooks\nsignature_key = " WHSEC "\n", ERR_CONFIG}};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char text[300];
+		snprintf(text, sizeof text, "[source a]\ntoken_sha256 = " OF_SHOP "\n%s",
+		    cases[i].more);
+		write_file(path, text, 0644);
+		conf_free(&conf);
+		capture_begin(&c);
+		assert_int_equal(conf_load(&conf, path), cases[i].err);
+		capture_end(&c);
+		assert_int_equal(!strstr(c.text, "chmod o="), !cases[i].err);
+	}
+}
+
+/* Wherever a secret stands that should stand elsewhere. */
+static void
+no_message_tells_a_secret(void **state)
+{
+#define SECRET "Kx7secret/abcd+efgh0123"
+	static const char *const cases[] = {SECRET "\n", SECRET "==\n",
+	    "[source a]\n" SECRET "==\n", "[source a]\ntoken_file = " SECRET "\n",
+	    "[source a]\ntoken = " SECRET "\n", "[source a]\ntoken_sha256 = " SECRET "\n",
+	    "[" SECRET "]\n", "[source]\n" SECRET " = 1\n", "[server]\n" SECRET ": x\n",
+	    SHOP "signature = " SECRET "\n", SHOP "signature_key_file = " SECRET "\n",
+	    SHOP "signature = standard-webhooks\nsignature_key = whsec_" SECRET "\n",
+	    SHOP "signature_header = " SECRET "\n",
+	    SHOP "signature = hmac-sha256\nsignature_key = " SECRET "\n  " SECRET "\n"};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_int_equal(load(cases[i]), ERR_CONFIG);
+		if (strstr(c.text, "secret") && strstr(c.text, "Kx7"))
+			fail_msg("%s", c.text);
+	}
+}
+
 static void
 from_environment(void **state)
 {
@@ -232,6 +332,8 @@ main(void)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(defaults),
 	    cmocka_unit_test(every_key), cmocka_unit_test(refuses),
 	    cmocka_unit_test(long_line), cmocka_unit_test(secrets_are_private),
+	    cmocka_unit_test(digests_are_no_secrets),
+	    cmocka_unit_test(no_message_tells_a_secret),
 	    cmocka_unit_test(from_environment)};
 	return cmocka_run_group_tests_name("conf", tests, set_up, tear_down);
 }

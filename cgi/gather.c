@@ -15,6 +15,9 @@
 /* What is taken beside max_body bytes of a body: parameters and headers of records. */
 enum { BESIDE = 128 * 1024 };
 
+/* So much more may come behind a request that was answered before its end. */
+enum { MAX_REST = 4 << 20 };
+
 /* More bytes of a connection: how many, 0 at its end or at the time until. */
 static size_t
 read_more(int fd, unsigned char *bytes, size_t size, int64_t until)
@@ -72,34 +75,42 @@ static void
 let_finish(int fd, int64_t until)
 {
 	unsigned char rest[4096];
+	size_t n, len = 0;
 	shutdown(fd, SHUT_WR);
-	while (read_more(fd, rest, sizeof rest, until) > 0)
-		;
+	while (len < MAX_REST && (n = read_more(fd, rest, sizeof rest, until)) > 0)
+		len += n;
+}
+
+void
+gather(struct gathered *g_r, int fd, long max_body, int64_t until)
+{
+	size_t size = (size_t)max_body + BESIDE;
+	unsigned char *bytes = malloc(size);
+	enum records_state state = RECORDS_BROKEN;
+	*g_r = (struct gathered){.file = -1};
+	if (bytes)
+		g_r->len = read_request(fd, bytes, size, until, &state);
+	g_r->is_whole = state == RECORDS_WHOLE;
+	if (state != RECORDS_BROKEN)
+		g_r->file = file_of(bytes, g_r->len);
+	free(bytes);
 }
 
 bool
-gather_serve(struct handler *h, int fd, int64_t until, int64_t deadline)
+gather_serve(struct gathered *g, struct handler *h, int fd, int64_t deadline)
 {
-	size_t size = (size_t)h->conf->max_body + BESIDE;
-	unsigned char *bytes = malloc(size);
-	enum records_state state;
+	/* libfcgi closes it at the end of a request that is cut */
+	int served = g->file < 0 ? -1 : dup(g->file);
 	bool is_good = false;
-	if (!bytes)
-		return false;
-	size_t len = read_request(fd, bytes, size, until, &state);
-	int file = state == RECORDS_BROKEN ? -1 : file_of(bytes, len);
-	free(bytes);
-	int served =
-	    file < 0 ? -1 : dup(file); /* libfcgi closes it at the end of a cut one */
 	if (served >= 0) {
 		is_good = fcgi_serve(h, &served, deadline);
-		is_good = send_answer(file, len, fd) && is_good;
-		if (!is_good)
-			let_finish(fd, until);
+		is_good = send_answer(g->file, g->len, fd) && is_good;
 	}
+	if (served >= 0 && !g->is_whole)
+		let_finish(fd, deadline);
 	if (served >= 0)
 		close(served);
-	if (file >= 0)
-		close(file);
+	if (g->file >= 0)
+		close(g->file);
 	return is_good;
 }

@@ -6,10 +6,20 @@
 
 #include "handle.h"
 
-/* Gathers, handles and answers the request on fd, all of whose parameters wait
- * there.  True when the connection is good for another; else the caller closes
- * it.  until: clock_ms() to which the rest of the body is waited for; deadline: by
- * which the answer must be out.  Any thread. */
-bool gather_serve(struct handler *h, int fd, int64_t until, int64_t deadline) MUST_USE;
+struct gathered {
+	int file;      /* in memory: the request, and then the answer; -1: broken */
+	size_t len;    /* of the request */
+	bool is_whole; /* else it is cut */
+};
+
+/* Gathers the request on fd, all of whose parameters wait there; until: clock_ms()
+ * to which the rest of the body is waited for. */
+void gather(struct gathered *g_r, int fd, long max_body, int64_t until);
+
+/* Handles and answers it, and frees it.  True when the connection is good for
+ * another; else the caller closes it.  deadline: clock_ms() by which the answer must
+ * be out.  Any thread. */
+bool gather_serve(
+    struct gathered *g, struct handler *h, int fd, int64_t deadline) MUST_USE;
 
 #endif

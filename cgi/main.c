@@ -50,7 +50,6 @@ static enum err
 receiver_open(struct receiver *r, const char *conf_path, enum store_probe probe)
 {
 	*r = (struct receiver){0};
-	log_open(program, LOG_LEVEL_INFO, LOG_TARGET_STDERR);
 	enum err e = conf_load(&r->conf, conf_path);
 	if (e)
 		return e;
@@ -167,22 +166,45 @@ static bool
 receiver_stop(struct receiver *r, bool takes_backlog)
 {
 	drainer_hurry(r->drainer);
-	alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
 	bool is_over = pool_stop(&r->pool, takes_backlog);
 	if (is_over)
 		receiver_close(r);
 	else
 		log_warn("stopped, and left a request that did not end");
-	alarm(0);
 	return is_over;
 }
 
-/* SIGHUP: one with the configuration as it is now serves beside *r, which then
- * ends, so that no request is lost; where it cannot, *r goes on. */
-static void
-reload(struct receiver **r, const char *conf_path, int listen_fd)
+/* The stop of a receiver that another one has taken over from. */
+struct ending {
+	pthread_t thread;
+	bool is_under_way;
+};
+
+static void *
+end_old(void *receiver)
 {
-	struct receiver *old = *r, *next = calloc(1, sizeof *next);
+	if (receiver_stop(receiver, false))
+		free(receiver);
+	return NULL;
+}
+
+/* Whatever hangs in it is left to hang. */
+static void
+ending_wait(struct ending *e, int64_t request_timeout_ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += request_timeout_ms / 1000 + STOP_S;
+	if (e->is_under_way && pthread_timedjoin_np(e->thread, NULL, &until) != 0)
+		log_warn("the receiver before the last reload does not end");
+	e->is_under_way = false;
+}
+
+/* A receiver by the configuration as it is now, beside the old one; or NULL. */
+static struct receiver *
+open_next(const struct receiver *old, const char *conf_path, int listen_fd)
+{
+	struct receiver *next = calloc(1, sizeof *next);
 	enum err e = next ? receiver_load(next, conf_path) : ERR_MEMORY;
 	if (!e && strcmp(old->conf.spool_directory, next->conf.spool_directory) != 0) {
 		log_error("another [spool] directory needs a restart");
@@ -190,25 +212,37 @@ reload(struct receiver **r, const char *conf_path, int listen_fd)
 	}
 	if (!e)
 		e = receiver_start(next, listen_fd);
-	log_open(program, (enum log_level)(e ? old : next)->conf.log_level,
-	    (enum log_target)(e ? old : next)->conf.log_target);
-	struct receiver *ended = e ? next : old;
-	if (e)
+	if (e && next && receiver_stop(next, false))
+		free(next);
+	return e ? NULL : next;
+}
+
+/* SIGHUP: one with the configuration as it is now serves beside *r, which then
+ * ends, so that no request is lost; where it cannot, *r goes on. */
+static void
+reload(struct receiver **r, const char *conf_path, int listen_fd, struct ending *ending)
+{
+	ending_wait(ending, (*r)->conf.request_timeout_ms);
+	struct receiver *next = open_next(*r, conf_path, listen_fd);
+	if (!next) {
+		log_open(program, (enum log_level)(*r)->conf.log_level,
+		    (enum log_target)(*r)->conf.log_target);
 		log_error("not reloaded: the configuration as it was stays in force");
-	else
-		*r = next;
-	if (ended && receiver_stop(ended, false))
-		free(ended);
-	if (!e) {
-		log_info("reloaded");
-		receiver_try(next);
+		return;
 	}
+	ending->is_under_way = pthread_create(&ending->thread, NULL, end_old, *r) == 0;
+	if (!ending->is_under_way)
+		end_old(*r);
+	*r = next;
+	log_info("reloaded");
+	receiver_try(next);
 }
 
 static int
 run_fcgi(const char *conf_path, const char *where)
 {
 	struct receiver *r = calloc(1, sizeof *r);
+	struct ending ending = {0};
 	sigset_t signals;
 	int listen_fd = STDIN_FILENO, number;
 
@@ -228,13 +262,18 @@ run_fcgi(const char *conf_path, const char *where)
 		    r->conf.threads);
 		receiver_try(r);
 		while ((number = wait_for_signal(&signals)) == SIGHUP)
-			reload(&r, conf_path, listen_fd);
+			reload(&r, conf_path, listen_fd, &ending);
 		log_info("stopping on signal %d", number);
 	}
 	if (is_ours)
 		listener_hide(where);
-	if (r && !receiver_stop(r, is_ours))
-		_exit(e ? EX_OSERR : EXIT_SUCCESS);
+	if (r) {
+		alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
+		long timeout_ms = r->conf.request_timeout_ms;
+		if (!receiver_stop(r, is_ours))
+			_exit(e ? EX_OSERR : EXIT_SUCCESS);
+		ending_wait(&ending, timeout_ms);
+	}
 	free(r);
 	if (is_ours)
 		close(listen_fd);
@@ -274,6 +313,7 @@ main(int argc, char **argv)
 	const char *conf_path = NULL, *where = NULL;
 	int option;
 	stdfiles_open();
+	log_open(program, LOG_LEVEL_INFO, LOG_TARGET_STDERR);
 	bool is_listening = listener_is(STDIN_FILENO);
 
 	if (!is_listening && cgi_is_called())

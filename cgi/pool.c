@@ -27,10 +27,12 @@ enum {
 	 * hold no more. */
 	LOOK_SIZE = 128 * 1024,
 	LONG_SIZE = 32 * 1024,
-	/* After a stop: what comes is answered until nothing came for IDLE_MS, or
-	 * until LATEST_MS; with a request's own time that is less than 5 s. */
+	/* After a stop: what comes is answered until nothing came for IDLE_MS and
+	 * nobody is at work; no more is accepted after LATEST_MS, and all is over
+	 * when a request's time has passed, and MARGIN_MS. */
 	IDLE_MS = 200,
 	LATEST_MS = 700,
+	MARGIN_MS = 700,
 	IDLE_STEP_MS = 5
 };
 
@@ -52,7 +54,10 @@ struct pool {
 	struct handler *h;
 	int listen_fd, epoll_fd, tick_fd, wake_fd;
 	atomic_int n_running;     /* workers that have not ended */
+	atomic_int n_busy;        /* those that are not waiting for an event */
+	atomic_int n_parts;       /* connections on which a part of a request waits */
 	atomic_int n_long;        /* those that wait for the rest of a body */
+	atomic_bool is_wanted;    /* one more would, if not so many did */
 	atomic_llong stopped_at;  /* clock_ms() of the stop, 0 before */
 	atomic_llong last_event;  /* clock_ms(), kept from the stop on */
 	atomic_bool is_closed;    /* no more is accepted */
@@ -107,15 +112,44 @@ is_ready(int fd, short events)
 	return poll(&p, 1, 0) == 1;
 }
 
+/* Has a connection looked at once more, if nobody has it just now. */
+static void
+look_again(struct pool *p, int fd, long long until)
+{
+	struct connection *c = &p->connections[fd];
+	do {
+		if (!atomic_compare_exchange_strong(&c->until, &until, 0))
+			return;
+		atomic_store(&c->is_touched, false);
+		follow(p, EPOLL_CTL_MOD, fd);
+		atomic_store(&c->until, until);
+	} while (atomic_load(&c->is_touched));
+}
+
+/* The same for all of which a part is there. */
+static void
+look_at_parts(struct pool *p)
+{
+	for (int fd = 0; fd < MAX_FDS; fd++) {
+		long long until = atomic_load(&p->connections[fd].until);
+		if (until < 0)
+			look_again(p, fd, until);
+	}
+}
+
 /* Waits with a worker for the rest of a body, if not too many do.  False: not
  * now. */
 static bool
-wait_for_body(struct pool *p, int fd, int64_t deadline, bool *is_good_r)
+wait_for_body(struct pool *p, int fd, int64_t until, struct gathered *g_r)
 {
 	bool may_wait = atomic_fetch_add(&p->n_long, 1) < (int)(p->n_workers + 3) / 4;
 	if (may_wait)
-		*is_good_r = gather_serve(p->h, fd, deadline - TICK_MS, deadline);
+		gather(g_r, fd, p->h->conf->max_body, until);
+	else
+		atomic_store(&p->is_wanted, true);
 	atomic_fetch_sub(&p->n_long, 1);
+	if (may_wait && atomic_exchange(&p->is_wanted, false))
+		look_at_parts(p);
 	return may_wait;
 }
 
@@ -125,14 +159,34 @@ static bool
 serve_part(struct pool *p, int fd, enum records_state state, size_t len, int64_t deadline,
     bool *is_good_r)
 {
+	struct gathered g;
 	int64_t now = clock_ms();
 	bool is_old = deadline < now + p->h->conf->request_timeout_ms - TICK_MS;
-	bool is_late = deadline < now + TICK_MS || is_ready(fd, POLLRDHUP);
-	if (state == RECORDS_BODY && is_late)
-		*is_good_r = gather_serve(p->h, fd, now, deadline); /* 400: it is cut */
-	else if (state == RECORDS_BODY && (is_old || len >= LONG_SIZE))
-		return wait_for_body(p, fd, deadline, is_good_r);
-	return is_late;
+	bool is_late = deadline < now + TICK_MS;
+	bool has_ended = is_ready(fd, POLLRDHUP);
+	if (state != RECORDS_BODY)
+		return is_late || has_ended;
+	if (has_ended || (is_late && len < LONG_SIZE))
+		gather(&g, fd, p->h->conf->max_body, now); /* 400: it is cut */
+	else if (is_late)
+		return true; /* more than the socket holds, and no worker for it */
+	else if (!(is_old || len >= LONG_SIZE) ||
+		 !wait_for_body(p, fd, deadline - TICK_MS, &g))
+		return false;
+	*is_good_r = gather_serve(&g, p->h, fd, deadline);
+	return true;
+}
+
+/* By when the answer must be out: counted from the first look at the request, and
+ * in a stop from the stop. */
+static int64_t
+deadline_of(struct pool *p, long long until)
+{
+	long long stopped_at = atomic_load(&p->stopped_at);
+	int64_t timeout = p->h->conf->request_timeout_ms;
+	int64_t deadline = until < 0 ? -until : clock_ms() + timeout;
+	return stopped_at && deadline > stopped_at + timeout ? stopped_at + timeout
+							     : deadline;
 }
 
 /* One look at a connection that is ours: serves the request that is there.
@@ -145,8 +199,7 @@ advance(struct pool *p, int fd, long long until)
 	ssize_t len = look(fd, &state);
 	if (len == 0)
 		return until;
-	int64_t deadline =
-	    until < 0 ? -until : clock_ms() + p->h->conf->request_timeout_ms;
+	int64_t deadline = deadline_of(p, until);
 	if (len > 0 && state == RECORDS_WHOLE)
 		is_good = fcgi_serve(p->h, &fd, deadline);
 	else if (len > 0 && state != RECORDS_BROKEN &&
@@ -170,10 +223,12 @@ handle_connection(struct pool *p, int fd)
 		until = atomic_exchange(&c->until, 0);
 		if (until == 0)
 			return;
+		atomic_fetch_sub(&p->n_parts, until < 0);
 		atomic_store(&c->is_touched, false);
 		until = advance(p, fd, until);
 		if (until == 0)
 			return;
+		atomic_fetch_add(&p->n_parts, until < 0);
 		atomic_store(&c->until, until);
 	} while (atomic_load(&c->is_touched));
 }
@@ -212,20 +267,6 @@ accept_one(struct pool *p, struct worker *w)
 		arm(p, EPOLL_CTL_MOD, p->listen_fd);
 }
 
-/* Has a connection looked at once more, if nobody has it just now. */
-static void
-look_again(struct pool *p, int fd, long long until)
-{
-	struct connection *c = &p->connections[fd];
-	do {
-		if (!atomic_compare_exchange_strong(&c->until, &until, 0))
-			return;
-		atomic_store(&c->is_touched, false);
-		follow(p, EPOLL_CTL_MOD, fd);
-		atomic_store(&c->until, until);
-	} while (atomic_load(&c->is_touched));
-}
-
 /* Each second: closes what was idle for too long, or everything idle when files
  * have run out, has what is there in part looked at again, and lets accept go on. */
 static void
@@ -238,14 +279,12 @@ tick(struct pool *p)
 	int64_t now = clock_ms();
 	for (int fd = 0; fd < MAX_FDS; fd++) {
 		long long until = atomic_load(&p->connections[fd].until);
-		if (until < 0)
-			look_again(p, fd, until);
-		else if (until && (until < now || is_starved) &&
-			 !is_ready(fd, POLLIN) && /* no worker has come to it yet */
-			 atomic_compare_exchange_strong(
-			     &p->connections[fd].until, &until, 0))
+		if (until > 0 && (until < now || is_starved) &&
+		    !is_ready(fd, POLLIN) && /* no worker has come to it yet */
+		    atomic_compare_exchange_strong(&p->connections[fd].until, &until, 0))
 			close(fd);
 	}
+	look_at_parts(p);
 	arm(p, EPOLL_CTL_MOD, p->tick_fd);
 	if (is_starved && !atomic_load(&p->is_closed))
 		arm(p, EPOLL_CTL_MOD, p->listen_fd);
@@ -265,21 +304,34 @@ dispatch(struct pool *p, struct worker *w, int fd)
 	}
 }
 
-/* Whether the workers are done: some time after the stop nothing has come to any
- * of them, or it is time to end whatever comes. */
+/* No more is accepted from now on; once. */
+static void
+close_listener(struct pool *p)
+{
+	if (!atomic_exchange(&p->is_closed, true))
+		epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, p->listen_fd, NULL);
+}
+
+/* Whether the workers are done: after the stop nothing has come for some time and
+ * all is answered, or the time of what was there is over. */
 static bool
 is_over(struct pool *p, int64_t stopped_at)
 {
 	int64_t now = clock_ms(), quiet = atomic_load(&p->last_event);
+	if (!stopped_at)
+		return false;
+	if (now >= stopped_at + LATEST_MS)
+		close_listener(p);
 	if (quiet < stopped_at)
 		quiet = stopped_at;
-	return stopped_at && (now >= quiet + IDLE_MS || now >= stopped_at + LATEST_MS);
+	return (now >= quiet + IDLE_MS && atomic_load(&p->n_busy) == 0 &&
+		   atomic_load(&p->n_parts) == 0) ||
+	       now >= stopped_at + p->h->conf->request_timeout_ms;
 }
 
 /* Events until the stop, one at a time, for the next one is better off with
- * another worker; and what still comes shortly after the stop.  From then on the
- * wake-up is always ready: it needs a place beside an event, and waiting is a
- * nap. */
+ * another worker; and what still comes after the stop.  From then on the wake-up
+ * is always ready: it needs a place beside an event, and waiting is a nap. */
 static void *
 work(void *arg)
 {
@@ -290,14 +342,16 @@ work(void *arg)
 	while (!is_over(p, stopped_at)) {
 		int n = epoll_wait(p->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
+		atomic_fetch_add(&p->n_busy, 1);
 		for (int i = 0; i < n; i++)
 			if (events[i].data.fd != p->wake_fd) {
-				is_idle = false;
-				if (stopped_at)
-					atomic_store(&p->last_event, clock_ms());
+				is_idle = events[i].data.fd == p->tick_fd;
 				dispatch(p, w, events[i].data.fd);
 			}
 		stopped_at = atomic_load(&p->stopped_at);
+		if (!is_idle && stopped_at)
+			atomic_store(&p->last_event, clock_ms());
+		atomic_fetch_sub(&p->n_busy, 1);
 		if (is_idle && stopped_at)
 			usleep(IDLE_STEP_MS * 1000);
 	}
@@ -385,7 +439,7 @@ pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 static bool
 join(struct pool *p)
 {
-	int64_t deadline = clock_ms() + LATEST_MS + p->h->conf->request_timeout_ms;
+	int64_t deadline = clock_ms() + p->h->conf->request_timeout_ms + MARGIN_MS;
 	while (atomic_load(&p->n_running) > 0 && clock_left(deadline) > 0) {
 		for (size_t i = 0; i < p->n_workers; i++)
 			if (atomic_load(&p->workers[i].is_accepting))
@@ -406,10 +460,8 @@ pool_stop(struct pool **pool, bool takes_backlog)
 	uint64_t one = 1;
 	if (!p)
 		return true;
-	if (!takes_backlog) {
-		atomic_store(&p->is_closed, true);
-		epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, p->listen_fd, NULL);
-	}
+	if (!takes_backlog)
+		close_listener(p);
 	atomic_store(&p->stopped_at, clock_ms());
 	if (p->n_workers > 0 && (write(p->wake_fd, &one, sizeof one) < 0 || !join(p)))
 		return false;

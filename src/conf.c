@@ -145,10 +145,7 @@ handle_pair(void *user, const char *section, const char *name, const char *value
 			continue;
 		if (r->is_continued && k->read != conf_read_string)
 			return conf_fail(r, "%s must stand on one line", name);
-		bool ok = k->read(r, k, (char *)base + k->offset, value);
-		if (r->has_secret) /* it stands in the line, which is inih's */
-			explicit_bzero((char *)(uintptr_t)value, strlen(value));
-		return ok;
+		return k->read(r, k, (char *)base + k->offset, value);
 	}
 	if (!section_known)
 		return conf_fail(r, "unknown section [%s]", quotable(section));
@@ -156,11 +153,13 @@ handle_pair(void *user, const char *section, const char *name, const char *value
 	    r, "unknown key %s in [%s]", quotable(name), in_source ? SOURCE : section);
 }
 
-/* fgets for inih, which counts no lines and cuts long ones without a word. */
+/* fgets for inih, which counts no lines and cuts long ones without a word.  The
+ * line before, which may hold a secret, is wiped. */
 static char *
 next_line(char *line, int size, void *user)
 {
 	struct conf_reader *r = user;
+	explicit_bzero(line, (size_t)size);
 	if (r->has_failed || !fgets(line, size, r->file))
 		return NULL;
 	r->line++;
@@ -195,6 +194,7 @@ check_whole(struct conf_reader *r)
 	for (size_t i = 0; i < c->n_sources; i++)
 		if (!conf_source_end(r, &c->sources[i]))
 			return false;
+	r->line = 0;
 	/* a symbolic link with a slash behind it is followed */
 	for (size_t n = strlen(c->spool_directory);
 	     n > 1 && c->spool_directory[n - 1] == '/'; n--)

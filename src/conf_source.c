@@ -63,7 +63,8 @@ add_token(struct conf_reader *r, struct conf_source *s, const char *token)
 static bool
 add_key(struct conf_reader *r, struct conf_source *s, const char *key)
 {
-	char **grown = realloc(s->raw_keys, (s->n_keys + 1) * sizeof *grown);
+	struct conf_raw_key *grown =
+	    realloc(s->raw_keys, (s->n_keys + 1) * sizeof *grown);
 	if (!grown)
 		return conf_no_memory(r);
 	s->raw_keys = grown;
@@ -71,8 +72,8 @@ add_key(struct conf_reader *r, struct conf_source *s, const char *key)
 		return conf_fail(r,
 		    "[source %s] signature_key: longer than %d characters", s->name,
 		    MAX_RAW_KEY);
-	grown[s->n_keys] = strdup(key);
-	return grown[s->n_keys] ? ++s->n_keys : conf_no_memory(r);
+	grown[s->n_keys] = (struct conf_raw_key){strdup(key), r->line};
+	return grown[s->n_keys].text ? ++s->n_keys : conf_no_memory(r);
 }
 
 /* A line each, but for empty ones and comments.  The name of the file is quoted only
@@ -195,8 +196,8 @@ static void
 forget_raw_keys(struct conf_source *s)
 {
 	for (size_t i = 0; s->raw_keys && i < s->n_keys; i++) {
-		explicit_bzero(s->raw_keys[i], strlen(s->raw_keys[i]));
-		free(s->raw_keys[i]);
+		explicit_bzero(s->raw_keys[i].text, strlen(s->raw_keys[i].text));
+		free(s->raw_keys[i].text);
 	}
 	free(s->raw_keys);
 	s->raw_keys = NULL;
@@ -232,9 +233,11 @@ conf_source_end(struct conf_reader *r, struct conf_source *s)
 	s->keys = calloc(s->n_keys + 1, sizeof *s->keys);
 	if (!s->keys)
 		return conf_no_memory(r);
-	for (size_t i = 0; !fault && i < s->n_keys; i++)
+	for (size_t i = 0; !fault && i < s->n_keys; i++) {
+		r->line = s->raw_keys[i].line;
 		fault = signature_key_read(
-		    &s->keys[i], (enum signature)s->signature, s->raw_keys[i]);
+		    &s->keys[i], (enum signature)s->signature, s->raw_keys[i].text);
+	}
 	forget_raw_keys(s);
 	return !fault || conf_fail(r, "[source %s] signature_key: %s", s->name, fault);
 }

@@ -8,6 +8,12 @@
 #include "sha256.h"
 #include "signature.h"
 
+/* A key as it stands in the file. */
+struct conf_raw_key {
+	char *text;
+	int line;
+};
+
 struct conf_source {
 	char *name;
 	unsigned char (*digests)[SHA256_LEN]; /* of its tokens, all are valid */
@@ -19,7 +25,7 @@ struct conf_source {
 	size_t n_keys;
 	char *signature_header; /* as a CGI variable: HTTP_X_SIGNATURE */
 	long signature_tolerance_ms;
-	char **raw_keys; /* as they stand in the file, until conf_source_end() */
+	struct conf_raw_key *raw_keys; /* until conf_source_end() */
 };
 
 /* A new one with all defaults; name is taken over, NULL is no memory. */

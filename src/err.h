@@ -15,8 +15,7 @@
 	    "No valid token. The webhook's address must end in the token that the "      \
 	    "configuration of smshook has.")                                             \
 	X(ERR_SIGNATURE, 401,                                                            \
-	    "The token is right, but the signature that this source asks for is not. "   \
-	    "The body is kept in sms.rejected.")                                         \
+	    "The token is right, but not the signature that this source asks for.")      \
 	X(ERR_NO_ROUTE, 404, "There is nothing at this address.")                        \
 	X(ERR_METHOD, 405, "Only the methods in Allow work at this address.")            \
 	X(ERR_TOO_LARGE, 413, "The body is larger than max_body in the configuration.")  \

@@ -6,10 +6,11 @@
 #include <syslog.h>
 #include <unistd.h>
 
+/* Threads may log while a reload changes it. */
 static struct {
-	const char *program;
-	enum log_level level;
-	enum log_target target;
+	const char *_Atomic program;
+	_Atomic enum log_level level;
+	_Atomic enum log_target target;
 } to = {"smshook", LOG_LEVEL_INFO, LOG_TARGET_STDERR};
 
 static const struct {

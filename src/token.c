@@ -5,12 +5,13 @@
 #include <sys/random.h>
 
 const char token_help[] =
-    "Makes a token of 256 bits and prints two lines: the URL to paste into the gateway,\n"
+    "Makes a token of 192 bits and prints two lines: the URL to paste into the gateway,\n"
     "which nobody can print again, and the line for the configuration, which holds its\n"
     "digest alone.  URL is the address of smshook without a token, such as\n"
     "https://example.org/smshook.";
 
-enum { RANDOM_LEN = 32 };
+/* Not as long as its digest, which then is not taken for it. */
+enum { RANDOM_LEN = 24 };
 
 bool
 token_takes(char *const *arguments)
@@ -20,6 +21,8 @@ token_takes(char *const *arguments)
 		return false;
 	if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
 		return admin_misuse("%s: a URL begins with https://", url);
+	if (url && url[strcspn(url, "?# ")])
+		return admin_misuse("%s: the address without ?, # and blanks", url);
 	return true;
 }
 

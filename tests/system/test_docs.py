@@ -1,15 +1,19 @@
 """Every block of code in docs/, and of the README's SQL, run as it stands."""
 import dataclasses
+import hashlib
 import http.server
+import json
 import re
 import threading
 
 import pytest
 
 import postgres as pg
+import receiver as rx
+from drivers import Fcgi, post
 from pages import DOCS, USER, Browser, Page, blocks, incoming, is_shown, open_page, status
 from process import Process, new_folder, run, tool, wait_for, write
-from servers import SOURCE, free_port
+from servers import SOURCE, Nginx, free_port
 
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 LINK = re.compile(r"\]\(([^)#:]+)\)")
@@ -59,6 +63,40 @@ def test_page_delivery_status(page):
     if page.can_run("js"):
         poll_never(page)
         check_waits_for_status(page)
+    page.finish()
+
+
+def test_page_signatures(page, top):
+    """Through nginx, with the tokens of the test in place of the page's digests."""
+    made = run(["sh", "-e", "-c", page.take("sh").text]).stdout.decode()
+    tokens = {name: rx.new_token() for name in ("relay", "script")}
+    text = page.take("ini").text
+    for token, old in zip(tokens.values(), re.findall(r"token_sha256 = (\w{64})", text)):
+        text = text.replace(old, hashlib.sha256(token.encode()).hexdigest())
+    keys = re.findall(r"signature_key = (\S+)", text)
+    if tool("openssl"):
+        assert re.fullmatch(r"whsec_[\w+/]{43}=\n", made)
+    page.receiver.reload(page.receiver.config.read_text() + text)
+    server = Nginx(top, page.receiver.socket)
+    try:
+        base = f"http://127.0.0.1:{server.port}/smshook/"
+        assert Fcgi(page.receiver.address()).send(post(tokens["script"], b"{}")).status == 401
+        if tool("openssl") and tool("curl"):
+            done = run(["sh", "-e", "-c", page.take("sh").text], env={
+                "PATH": "/usr/bin:/bin", "no_proxy": "*", "KEY": keys[1],
+                "URL": base + tokens["script"]})
+            page.shows(done.stdout.decode())
+        else:
+            page.take("sh"), page.take("text")
+            page.missing.append("openssl and curl")
+        command, folder = page.write_program("python")
+        body = write(folder / "body", json.dumps(incoming("+1234567890", "by a relay")))
+        page.shows(page.start(["sh", "-c", '"$0" "$1" <"$2"', *command, body], folder,
+                              KEY=keys[0], URL=base + tokens["relay"]).finish())
+    finally:
+        server.stop()
+    page.sql()
+    assert page.execute("select body from sms.event where source = 'relay'") == [("by a relay",)]
     page.finish()
 
 

@@ -98,7 +98,7 @@ def test_signed_wrong(source, driver, site):
         assert answer.status == 401, headers
         assert answer.header("content-type") == "application/problem+json"
         detail = json.loads(answer.body)["detail"]
-        assert "The token is right, but the signature" in detail and reason in detail
+        assert "The token is right, but not the signature" in detail and reason in detail
         assert answer.body != nobody.body
     rows = site.database.rejected()
     assert len(rows) == len(cases), "and nothing of who has no token"

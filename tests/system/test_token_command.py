@@ -11,7 +11,7 @@ from process import run, tool
 from servers import SOURCE, Nginx
 
 BODY = encode(DELIVERY)
-LINES = re.compile(r"(\S+)/([0-9a-f]{64})\ntoken_sha256 = ([0-9a-f]{64})\n")
+LINES = re.compile(r"(\S+)/([0-9a-f]{48})\ntoken_sha256 = ([0-9a-f]{64})\n")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import receiver as rx
 import servers
 from cases import DELIVERY, DRIVERS, SERVERS, encode
 from drivers import Fcgi, Http, Request, basic, get, post
-from process import write
+from process import new_folder, write
 from signed import new_key, written
 
 BODY = encode(DELIVERY)
@@ -78,11 +78,11 @@ def memory(pid):
 def test_memory_has_digests_alone(start, database, top):
     """Until a request brings a token along.  Of the keys of signatures it has the
     bytes, but not what is written down."""
-    spool = f"timeout = 2s\n[spool]\ndirectory = {process.new_folder(top, 'spool')}\n"
+    spool = f"timeout = 2s\n[spool]\ndirectory = {new_folder(top, 'spool')}\n"
 
     def configuration():
         tokens, keys = [rx.new_token() for _ in range(5)], [new_key(), new_key()]
-        paths = [write(process.new_folder(top, "f") / "secrets", text, 0o600) for text in (
+        paths = [write(new_folder(top, "f") / "secrets", text, 0o600) for text in (
             f"# comment\n{tokens[2]}\n{tokens[3]}  \n", written(keys[1]) + "\n")]
         digest = hashlib.sha256(tokens[4].encode()).hexdigest()
         text = rx.config_text(database.writer, {

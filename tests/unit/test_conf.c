@@ -181,6 +181,17 @@ refuses(void **state)
 	    {SHOP "signature_header = X Signature\n", 3, "the name of a header"},
 	    {SHOP "signature_header = X_Signature\n", 3, "the name of a header"},
 	    {SHOP "signature_header =\n", 3, "the name of a header"},
+	    {SHOP "signature_header = X-Signature\n", 0, "hmac-sha256 alone"},
+	    {SHOP "signature = standard-webhooks\nsignature_key = " WHSEC
+		  "\nsignature_header = X-Signature\n",
+		0, "hmac-sha256 alone"},
+	    {SHOP "signature = hmac-sha256\nsignature_key = 0123456789ABCDEF\n"
+		  "signature_tolerance = 5m\n",
+		0, "standard-webhooks alone"},
+	    {SHOP "signature = hmac-sha256\nsignature_key = \"0123456789ABCDEF\"\n", 0,
+		"no blank"},
+	    {SHOP "signature = hmac-sha256\nsignature_key = 0123456789 ABCDEF\n", 0,
+		"no blank"},
 	    {SHOP "signature_tolerance = x\n", 3, "a number is expected, such as 5m"},
 	    {SHOP "signature_tolerance = 300\n", 3, "a number is expected"},
 	    {SHOP "signature_tolerance = 0s\n", 3, "out of range"},

@@ -1,0 +1,123 @@
+"""More requests than workers: each has its turn, also when there is a stop or a reload
+meanwhile."""
+import signal
+import threading
+import time
+from pathlib import Path
+
+import fcgi_client as f
+import pytest
+
+from drivers import Fcgi, cgi_variables, parse_cgi, post
+from load import at_once, sms
+from postgres import INGEST_LOCK
+from process import new_folder, run, wait_for
+
+
+@pytest.fixture
+def locked(database):
+    """Nothing is committed until release()."""
+    with database.postgres.connect(database.name) as c:
+        c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
+        c.release = lambda: c.execute("select pg_advisory_unlock(%s)", [INGEST_LOCK])
+        yield c
+
+
+class Hanging:
+    """A disk that hangs: the environment of the process that uses it."""
+
+    def __init__(self, folder):
+        library, self.switch = folder / "hang.so", folder / "while"
+        folder.chmod(0o777)
+        done = run(["cc", "-shared", "-fPIC", "-o", library,
+                    Path(__file__).with_name("hanging_fsync.c")])
+        assert done.returncode == 0, done.stderr
+        self.env = {"LD_PRELOAD": str(library), "HANG_WHILE": str(self.switch)}
+
+    def begin(self):
+        self.switch.write_bytes(b"")
+
+    def end(self):
+        self.switch.unlink()
+
+
+@pytest.fixture
+def hanging(programs, top):
+    if any(name in (programs / "smshook.fcgi").read_bytes()
+           for name in (b"__asan_init", b"__tsan_init")):
+        pytest.skip("the program has a sanitizer")
+    return Hanging(new_folder(top, "hanging"))
+
+
+def test_large_bodies_take_turns(start, text, token, database):
+    """More than a socket holds, more of them than may be waited for at a time."""
+    r = start(text(server="threads = 8\nmax_body = 512KiB"))
+
+    def ask(i):
+        return Fcgi(r.address()).send(post(token, sms(f"{i} " + "x" * 400000))).status
+    assert at_once(ask, range(40)) == [200] * 40
+    assert len(database.events()) == 40
+
+
+def asked(r, token, n):
+    """n connections that were kept, with a request on each that nobody may have taken."""
+    connections = [f.Connection(r.address(), 60) for _ in range(n)]
+    for i, c in enumerate(connections):
+        body = sms(f"first {i}")
+        assert parse_cgi(c.ask(cgi_variables(post(token, body)), body, keep=True)).status == 200
+    return connections
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_all_that_was_asked_is_answered(number, start, text, token, database, request):
+    r = start(text(server="threads = 4", database="timeout = 1s"))
+    connections = asked(r, token, 40)
+    locked = request.getfixturevalue("locked")
+    for i, c in enumerate(connections):
+        body = sms(f"second {i}")
+        c.send(f.request(cgi_variables(post(token, body)), body, keep=True))
+    wait_for("a commit", lambda: database.value(
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted"))
+    r.process.send(number)
+    answers = [c.answer() for c in connections]
+    locked.release()
+    assert [a and parse_cgi(a).status for a in answers] == [200] * 40
+    if number == signal.SIGTERM:
+        assert r.process.wait() == 0
+    else:
+        wait_for("the reload", lambda: "reloaded" in r.log())
+
+
+def test_a_body_under_way_at_a_reload(start, text, token, database):
+    """Half of it was there."""
+    r = start(text())
+    body = sms("y" * 3000)
+    whole = f.request(cgi_variables(post(token, body)), body)
+    with f.Connection(r.address(), 60) as c:
+        c.send(whole[:-500])
+        wait_for("its head", lambda: Fcgi(r.address()).send(post(token, sms("z"))).status == 200)
+        r.process.send(signal.SIGHUP)
+        wait_for("the reload", lambda: "reloaded" in r.log())
+        time.sleep(0.5)
+        c.send(whole[-500:])
+        assert parse_cgi(c.answer()).status == 200
+
+
+@pytest.mark.long
+def test_a_reload_while_the_old_one_hangs(start, text, token, database, hanging):
+    """The new one serves, and goes on to."""
+    r = start(text(server="request_timeout = 2s", database="timeout = 1s").replace(
+        database.writer, "host=/nowhere"), env=hanging.env)
+    hanging.begin()
+    asker = threading.Thread(target=lambda: Fcgi(r.address()).send(post(token, sms("hangs"))))
+    asker.start()
+    wait_for("it to hang", lambda: "a commit hangs" in r.log())
+    hanging.end()
+    r.process.send(signal.SIGHUP)
+    wait_for("the reload", lambda: "reloaded" in r.log())
+    end = time.monotonic() + 9  # an alarm would come by 7
+    while time.monotonic() < end:
+        assert Fcgi(r.address()).send(post(token, sms("next"))).status == 200
+        time.sleep(0.3)
+    asker.join()
+    r.process.stop(signal.SIGKILL)

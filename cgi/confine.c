@@ -61,8 +61,8 @@ allow_beside(int rules, const char *path, unsigned long long access)
 	return allow(rules, directory, access);
 }
 
-static void
-keep_to(const char *spool_directory, const char *socket)
+void
+confine(const char *spool_directory, const char *socket)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, (size_t)0,
 	    LANDLOCK_CREATE_RULESET_VERSION);
@@ -85,8 +85,8 @@ keep_to(const char *spool_directory, const char *socket)
 
 #else
 
-static void
-keep_to(const char *spool_directory, const char *socket)
+void
+confine(const char *spool_directory, const char *socket)
 {
 	(void)spool_directory, (void)socket;
 }
@@ -94,8 +94,7 @@ keep_to(const char *spool_directory, const char *socket)
 #endif
 
 void
-confine(const char *spool_directory, const char *socket)
+confine_core(void)
 {
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-	keep_to(spool_directory, socket);
 }

@@ -167,18 +167,32 @@ struct received {
 	char content_type[FIELD_LEN], remote_addr[FIELD_LEN];
 };
 
+/* The fields of Standard Webhooks, also by the names that they had before. */
+static struct signature_message
+standard_message(const struct request *req)
+{
+	static const char *const names[][3] = {
+	    {"HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "HTTP_WEBHOOK_SIGNATURE"},
+	    {"HTTP_SVIX_ID", "HTTP_SVIX_TIMESTAMP", "HTTP_SVIX_SIGNATURE"}};
+	const char *const *name = names[!request_field(req, names[0][0]).ptr];
+	return (struct signature_message){.id = request_field(req, name[0]),
+	    .timestamp = request_field(req, name[1]),
+	    .signature = request_field(req, name[2]),
+	    .body = req->body};
+}
+
 /* What is wrong with the signature that the source asks for, or NULL. */
 static const char *
 signature_wrong(const struct request *req, const struct conf_source *s)
 {
-	bool is_standard = s->signature == SIGNATURE_STANDARD_WEBHOOKS;
 	if (!s->signature)
 		return NULL;
-	const struct signature_message m = {.id = request_field(req, "HTTP_WEBHOOK_ID"),
-	    .timestamp = request_field(req, "HTTP_WEBHOOK_TIMESTAMP"),
-	    .signature = request_field(
-		req, is_standard ? "HTTP_WEBHOOK_SIGNATURE" : s->signature_header),
-	    .body = req->body};
+	const struct signature_message m =
+	    s->signature == SIGNATURE_STANDARD_WEBHOOKS
+		? standard_message(req)
+		: (struct signature_message){
+		      .signature = request_field(req, s->signature_header),
+		      .body = req->body};
 	return signature_fault((enum signature)s->signature, s->keys, s->n_keys, &m,
 	    time(NULL), s->signature_tolerance_ms / 1000);
 }
@@ -264,7 +278,8 @@ refuse(struct handler *h, const struct request *req, struct response *res)
 	response_problem(res, ERR_TOKEN, (struct text){0});
 	unsigned long long n = h->drainer ? handle_stranger(h, clock_ms()) : 0;
 	if (n > 0)
-		log_warn("requests without a right token: %llu, the last one from %.*s",
+		log_warn("requests without a right token since this was said last: %llu; "
+			 "now from %.*s",
 		    n, (int)from.len, from.ptr);
 }
 

@@ -314,6 +314,7 @@ main(int argc, char **argv)
 	int option;
 	stdfiles_open();
 	log_open(program, LOG_LEVEL_INFO, LOG_TARGET_STDERR);
+	confine_core();
 	bool is_listening = listener_is(STDIN_FILENO);
 
 	if (!is_listening && cgi_is_called())

@@ -114,8 +114,9 @@ check_zones(struct admin *s)
 			admin_bad(s, "[source %s] timezone: PostgreSQL does not know %s",
 			    source->name, source->timezone);
 		else if (value)
-			admin_good("source %s: %zu token(s), time zone %s", source->name,
-			    source->n_digests,
+			admin_good("source %s: %zu token(s), %zu signature key(s), time "
+				   "zone %s",
+			    source->name, source->n_digests, source->n_keys,
 			    source->timezone ? source->timezone : "UTC");
 		free(value);
 	}

@@ -143,8 +143,9 @@ handle_pair(void *user, const char *section, const char *name, const char *value
 		section_known = section_known || is_here;
 		if (!is_here || strcmp(name, k->name) != 0)
 			continue;
-		if (r->is_continued && k->read != conf_read_string)
-			return conf_fail(r, "%s must stand on one line", name);
+		if (r->is_continued && strcmp(name, "conninfo") != 0)
+			return conf_fail(
+			    r, "%s must stand on one line, not indented", name);
 		return k->read(r, k, (char *)base + k->offset, value);
 	}
 	if (!section_known)
@@ -181,6 +182,20 @@ set_defaults(struct conf_reader *r)
 	return true;
 }
 
+/* Of two sources with the same token one would be deaf, with what it asks for. */
+static bool
+check_tokens(struct conf_reader *r)
+{
+	const struct conf *c = r->conf;
+	for (size_t i = 0; i < c->n_sources; i++)
+		for (size_t k = 0; k < i; k++)
+			if (conf_source_shares(&c->sources[i], &c->sources[k]))
+				return conf_fail(r,
+				    "[source %s] has a token that [source %s] has, too",
+				    c->sources[i].name, c->sources[k].name);
+	return true;
+}
+
 static bool
 check_whole(struct conf_reader *r)
 {
@@ -195,6 +210,8 @@ check_whole(struct conf_reader *r)
 		if (!conf_source_end(r, &c->sources[i]))
 			return false;
 	r->line = 0;
+	if (!check_tokens(r))
+		return false;
 	/* a symbolic link with a slash behind it is followed */
 	for (size_t n = strlen(c->spool_directory);
 	     n > 1 && c->spool_directory[n - 1] == '/'; n--)

@@ -242,6 +242,16 @@ conf_source_end(struct conf_reader *r, struct conf_source *s)
 	return !fault || conf_fail(r, "[source %s] signature_key: %s", s->name, fault);
 }
 
+bool
+conf_source_shares(const struct conf_source *a, const struct conf_source *b)
+{
+	for (size_t i = 0; i < a->n_digests; i++)
+		for (size_t k = 0; k < b->n_digests; k++)
+			if (sha256_is(a->digests[i], b->digests[k]))
+				return true;
+	return false;
+}
+
 void
 conf_source_free(struct conf_source *s)
 {

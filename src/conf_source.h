@@ -39,6 +39,9 @@ extern const struct conf_word conf_signatures[];
 /* When all has been read: false, and it was said what does not go together. */
 bool conf_source_end(struct conf_reader *r, struct conf_source *s);
 
+/* Whether they have a token in common. */
+bool conf_source_shares(const struct conf_source *a, const struct conf_source *b);
+
 void conf_source_free(struct conf_source *s);
 
 #endif

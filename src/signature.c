@@ -70,6 +70,8 @@ has_base64(struct text list, const unsigned char digest[SHA256_LEN])
 		const char *space = memchr(p, ' ', (size_t)(end - p));
 		struct text one = {p, (size_t)((space ? space : end) - p)};
 		p += one.len + 1;
+		if (one.len > 0 && one.ptr[one.len - 1] == ',')
+			one.len--; /* a web server has joined two headers */
 		if (one.len < 3 || memcmp(one.ptr, "v1,", 3) != 0)
 			continue;
 		one = (struct text){one.ptr + 3, one.len - 3};
@@ -79,14 +81,17 @@ has_base64(struct text list, const unsigned char digest[SHA256_LEN])
 	return is_there;
 }
 
-/* Whether text has it, with the prefix that some senders give it. */
+/* Whether text has it, in hexadecimal, with the prefix that some senders give it, or
+ * in base64. */
 static bool
-has_hex(struct text t, const unsigned char digest[SHA256_LEN])
+has_digest(struct text t, const unsigned char digest[SHA256_LEN])
 {
 	unsigned char signature[SHA256_LEN];
 	if (t.len > 7 && memcmp(t.ptr, "sha256=", 7) == 0)
 		t = (struct text){t.ptr + 7, t.len - 7};
-	return text_unhex(t, signature, sizeof signature) && sha256_is(digest, signature);
+	return (text_unhex(t, signature, sizeof signature) ||
+		   from_base64(t, signature, sizeof signature) == SHA256_LEN) &&
+	       sha256_is(digest, signature);
 }
 
 /* Whether one of the keys made one of the signatures.  Each key is used once, however
@@ -138,14 +143,13 @@ standard_fault(const struct signature_key *keys, size_t n,
 }
 
 static const char *
-hex_fault(const struct signature_key *keys, size_t n, const struct signature_message *m)
+plain_fault(const struct signature_key *keys, size_t n, const struct signature_message *m)
 {
 	if (m->signature.len == 0)
 		return "the header with the signature is missing";
-	return is_signed(has_hex, m->signature, keys, n, &m->body, 1)
+	return is_signed(has_digest, m->signature, keys, n, &m->body, 1)
 		   ? NULL
-		   : "the signature, 64 hexadecimal digits, fits neither the body nor a "
-		     "key";
+		   : "the signature fits neither the body nor a key";
 }
 
 const char *
@@ -155,5 +159,5 @@ signature_fault(enum signature method, const struct signature_key *keys, size_t 
 	return method == SIGNATURE_NONE ? NULL
 	       : method == SIGNATURE_STANDARD_WEBHOOKS
 		   ? standard_fault(keys, n, m, now, tolerance)
-		   : hex_fault(keys, n, m);
+		   : plain_fault(keys, n, m);
 }

@@ -1,7 +1,7 @@
 /* Signatures over a webhook, for senders that have them and relays that add them:
  * Standard Webhooks 1.0 with symmetric keys (standardwebhooks.com, "Verifying"), or
- * the HMAC-SHA256 (RFC 2104) of the body in hexadecimal.  By nettle; a comparison
- * takes the same time whatever differs.  Pure; any thread. */
+ * the HMAC-SHA256 (RFC 2104) of the body in hexadecimal or base64.  By nettle; a
+ * comparison takes the same time whatever differs.  Pure; any thread. */
 #ifndef SIGNATURE_H
 #define SIGNATURE_H
 

@@ -221,7 +221,9 @@ commit_refused(struct store *s, struct event *ev, int64_t deadline)
 {
 	char reason[120];
 	snprintf(reason, sizeof reason, "PostgreSQL: %s", db_reason(s->db));
-	event_reject(ev, err_status(ERR_DB_DATA), "%s", reason);
+	bool is_event = ev->http_status == EVENT_NO_INT;
+	event_reject(
+	    ev, is_event ? err_status(ERR_DB_DATA) : ev->http_status, "%s", reason);
 	enum err e = ingest(s, &ev, 1, false, deadline);
 	if (!e)
 		log_error("an event was refused and is kept in sms.rejected: %s", reason);

@@ -200,12 +200,16 @@ def test_database_is_away_at_a_reload(start, shop):
 def test_reloads_leave_nothing_behind(start, shop):
     r = start(shop.text())
     token, = shop.tokens
-    r.reload()
-    before = threads(r.process.pid), descriptors(r.process.pid)
+
+    def held():
+        return threads(r.process.pid), descriptors(r.process.pid)
+    assert status(r, token) == 200
+    before = held()
     for _ in range(8):
         r.reload()
-    wait_for("its threads and descriptors to be as before", lambda: (
-        threads(r.process.pid), descriptors(r.process.pid)) == before)
+    # but for a connection that comes or goes; what is left each time is eight times there
+    wait_for("its threads and descriptors to be as before", lambda: all(
+        now <= then + 3 for now, then in zip(held(), before)))
     assert status(r, token) == 200
 
 

@@ -34,8 +34,11 @@ load(const char *text)
 /* The digests of nothing, and of the token of SHOP. */
 #define OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define OF_SHOP    "9F9F5111F7B27A781F1F1DDDE5EBC2DD2B796BFC7365C9C28B548E564176929F"
-#define WHSEC      "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-#define SHOP       "[source shop]\ntoken = 0123456789abcdef\n"
+#define OF_OTHER                                                                                     \
+	"0C72036D7FC2CBD234D7168007CCE4AFF1BC843D02D699F022C220AB28286C56" /* digest-token-of-length \
+									    */
+#define WHSEC "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#define SHOP  "[source shop]\ntoken = 0123456789abcdef\n"
 
 static void
 defaults(void **state)
@@ -89,10 +92,10 @@ every_key(void **state)
 	    "[log]\nlevel = debug\ntarget = syslog\n"
 	    "[source a]\ntoken = 0123456789abcdef\ntoken = fedcba9876543210 ; old\n"
 	    "timezone = Europe/Berlin\ndevice_id = d1\n"
-	    "[source b c]\ntoken_file = %s\ntoken_sha256 = " OF_SHOP "\n"
+	    "[source b c]\ntoken_file = %s\ntoken_sha256 = " OF_OTHER "\n"
 	    "signature = hmac-sha256\nsignature_key = 0123456789ABCDEF\n"
 	    "signature_key_file = %s\nsignature_header = x-Hub-Signature-256\n"
-	    "[source d]\ntoken_sha256 = " OF_SHOP "\nsignature = Standard-Webhooks\n"
+	    "[source d]\ntoken = third-token-of-length\nsignature = Standard-Webhooks\n"
 	    "signature_key = " WHSEC "\nsignature_tolerance = 60s\n",
 	    token_path, token_path);
 	assert_int_equal(load(text), ERR_OK);
@@ -113,7 +116,7 @@ every_key(void **state)
 	assert_string_equal(conf.sources[1].name, "b c");
 	assert_int_equal(conf.sources[1].n_digests, 3);
 	assert_token(1, 1, "file-token-bbbbbbbb");
-	assert_token(1, 2, "0123456789abcdef");
+	assert_token(1, 2, "digest-token-of-length");
 	assert_int_equal(conf.sources[0].signature, SIGNATURE_NONE);
 	assert_int_equal(conf.sources[1].signature, SIGNATURE_HMAC_SHA256);
 	assert_int_equal(conf.sources[1].n_keys, 3);
@@ -172,11 +175,11 @@ refuses(void **state)
 	    {SHOP "signature =\n", 3, "it must be"},
 	    {SHOP "signature = standard-webhooks\n", 0, "without a signature_key"},
 	    {SHOP "signature_key = " WHSEC "\n", 0, "signature_key without signature"},
-	    {SHOP "signature = hmac-sha256\nsignature_key = short\n", 0, "16 to 128"},
-	    {SHOP "signature = hmac-sha256\nsignature_key =\n", 0, "16 to 128"},
+	    {SHOP "signature = hmac-sha256\nsignature_key = short\n", 4, "16 to 128"},
+	    {SHOP "signature = hmac-sha256\nsignature_key =\n", 4, "16 to 128"},
 	    {SHOP "signature = standard-webhooks\nsignature_key = " WHSEC
 		  "\nsignature_key = whsec_AAAA\n",
-		0, "24 to 64 bytes"},
+		5, "24 to 64 bytes"},
 	    {SHOP "signature_key_file = /nonexistent\n", 3, "No such file"},
 	    {SHOP "signature_header = X Signature\n", 3, "the name of a header"},
 	    {SHOP "signature_header = X_Signature\n", 3, "the name of a header"},
@@ -188,9 +191,9 @@ refuses(void **state)
 	    {SHOP "signature = hmac-sha256\nsignature_key = 0123456789ABCDEF\n"
 		  "signature_tolerance = 5m\n",
 		0, "standard-webhooks alone"},
-	    {SHOP "signature = hmac-sha256\nsignature_key = \"0123456789ABCDEF\"\n", 0,
+	    {SHOP "signature = hmac-sha256\nsignature_key = \"0123456789ABCDEF\"\n", 4,
 		"no blank"},
-	    {SHOP "signature = hmac-sha256\nsignature_key = 0123456789 ABCDEF\n", 0,
+	    {SHOP "signature = hmac-sha256\nsignature_key = 0123456789 ABCDEF\n", 4,
 		"no blank"},
 	    {SHOP "signature_tolerance = x\n", 3, "a number is expected, such as 5m"},
 	    {SHOP "signature_tolerance = 300\n", 3, "a number is expected"},
@@ -199,6 +202,9 @@ refuses(void **state)
 	    {"[source]\ntoken = 0123456789abcdef\n", 2, "needs a name"},
 	    {"[source a]\ndevice_id = 1\n", 0, "has no token"},
 	    {"", 0, "no [source NAME]"},
+	    {SHOP "[source b]\ntoken = 0123456789abcdef\n", 0,
+		"[source b] has a token that [source shop] has, too"},
+	    {SHOP "device_id = d1\n  token = 1234567890abcdef\n", 4, "not indented"},
 	    {"nonsense\n" SHOP, 1, "neither [section] nor key"},
 	    {"[source a]\ntoken = 0123456789abcdef\n  more\n", 3, "one line"},
 	};

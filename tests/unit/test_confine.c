@@ -104,7 +104,7 @@ static int
 check_core(void)
 {
 	struct rlimit limit;
-	confine(path("state/spool"), NULL);
+	confine_core();
 	MUST(getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0);
 	return 0;
 }

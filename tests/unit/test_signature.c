@@ -41,7 +41,7 @@ static const char *const secret[] = {SECRET, NULL}, *const other[] = {OTHER, NUL
 static void
 published_vector(void **state)
 {
-	static const char *const bare[] = {SECRET + 6, NULL}, *const both[] = {
+	static const char *const bare[] = {&SECRET[6], NULL}, *const both[] = {
 								  OTHER, SECRET, NULL};
 	const struct signature_message m = published();
 	(void)state;
@@ -253,9 +253,9 @@ hexadecimal(void **state)
 	    "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff77",
 	    "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cffg",
 	    " b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-	    "sha256=sha256="
-	    "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-	    "sDRMYdjbOFNcqK/OrwvxK4gdwgDJgz2nJuk3bC4yz/c="};
+	    ("sha256=sha256="
+	     "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+	    "sDRMYdjbOFNcqK/OrwvxK4gdwgDJgz2nJuk3bC4yz/g="};
 	struct signature_key two[2] = {{.len = 16}, {.len = 20}};
 	struct signature_message m = {0};
 	(void)state;

@@ -177,27 +177,32 @@ receiver_stop(struct receiver *r, bool takes_backlog)
 /* The stop of a receiver that another one has taken over from. */
 struct ending {
 	pthread_t thread;
-	bool is_under_way;
+	bool is_under_way, is_stuck;
 };
 
+/* Returns the receiver when a request of it did not end. */
 static void *
 end_old(void *receiver)
 {
-	if (receiver_stop(receiver, false))
-		free(receiver);
+	if (!receiver_stop(receiver, false))
+		return receiver;
+	free(receiver);
 	return NULL;
 }
 
-/* Whatever hangs in it is left to hang. */
-static void
+/* False when something hangs in it. */
+static bool
 ending_wait(struct ending *e, int64_t request_timeout_ms)
 {
+	void *left = NULL;
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += request_timeout_ms / 1000 + STOP_S;
-	if (e->is_under_way && pthread_timedjoin_np(e->thread, NULL, &until) != 0)
-		log_warn("the receiver before the last reload does not end");
+	if (e->is_under_way && pthread_timedjoin_np(e->thread, &left, &until) != 0)
+		return false;
 	e->is_under_way = false;
+	e->is_stuck = e->is_stuck || left;
+	return !e->is_stuck;
 }
 
 /* A receiver by the configuration as it is now, beside the old one; or NULL. */
@@ -217,22 +222,25 @@ open_next(const struct receiver *old, const char *conf_path, int listen_fd)
 	return e ? NULL : next;
 }
 
-/* SIGHUP: one with the configuration as it is now serves beside *r, which then
- * ends, so that no request is lost; where it cannot, *r goes on. */
+/* SIGHUP: one with the configuration as it is now serves beside *r, and what comes
+ * to the old one, which then ends: no request is lost.  Where it cannot, *r goes on. */
 static void
 reload(struct receiver **r, const char *conf_path, int listen_fd, struct ending *ending)
 {
-	ending_wait(ending, (*r)->conf.request_timeout_ms);
-	struct receiver *next = open_next(*r, conf_path, listen_fd);
+	bool is_free = ending_wait(ending, (*r)->conf.request_timeout_ms);
+	struct receiver *next = is_free ? open_next(*r, conf_path, listen_fd) : NULL;
 	if (!next) {
 		log_open(program, (enum log_level)(*r)->conf.log_level,
 		    (enum log_target)(*r)->conf.log_target);
-		log_error("not reloaded: the configuration as it was stays in force");
+		log_error("not reloaded: %s",
+		    is_free ? "the configuration as it was stays in force"
+			    : "what hangs since the last reload needs a restart");
 		return;
 	}
+	pool_hand_over((*r)->pool, &next->handler);
 	ending->is_under_way = pthread_create(&ending->thread, NULL, end_old, *r) == 0;
 	if (!ending->is_under_way)
-		end_old(*r);
+		ending->is_stuck = end_old(*r) != NULL;
 	*r = next;
 	log_info("reloaded");
 	receiver_try(next);

@@ -51,7 +51,7 @@ struct connection {
 };
 
 struct pool {
-	struct handler *h;
+	struct handler *_Atomic h;
 	int listen_fd, epoll_fd, tick_fd, wake_fd;
 	atomic_int n_running;     /* workers that have not ended */
 	atomic_int n_busy;        /* those that are not waiting for an event */
@@ -279,9 +279,12 @@ tick(struct pool *p)
 	int64_t now = clock_ms();
 	for (int fd = 0; fd < MAX_FDS; fd++) {
 		long long until = atomic_load(&p->connections[fd].until);
-		if (until > 0 && (until < now || is_starved) &&
-		    !is_ready(fd, POLLIN) && /* no worker has come to it yet */
-		    atomic_compare_exchange_strong(&p->connections[fd].until, &until, 0))
+		if (until > 0 && until < now && is_ready(fd, POLLIN))
+			look_again(p, fd, until); /* or there was more than a request */
+		else if (until > 0 && (until < now || is_starved) &&
+			 !is_ready(fd, POLLIN) && /* no worker has come to it yet */
+			 atomic_compare_exchange_strong(
+			     &p->connections[fd].until, &until, 0))
 			close(fd);
 	}
 	look_at_parts(p);
@@ -451,6 +454,12 @@ join(struct pool *p)
 	for (size_t i = 0; i < p->n_workers; i++)
 		pthread_join(p->workers[i].thread, NULL);
 	return true;
+}
+
+void
+pool_hand_over(struct pool *pool, struct handler *h)
+{
+	atomic_store(&pool->h, h);
 }
 
 bool

@@ -14,6 +14,9 @@ struct pool;
  * Errors, logged: ERR_MEMORY, ERR_SYSTEM. */
 enum err pool_start(struct pool **pool_r, struct handler *h, int listen_fd) MUST_USE;
 
+/* From now on requests are another handler's, which must outlive the pool. */
+void pool_hand_over(struct pool *pool, struct handler *h);
+
 /* Answers what is in flight and what waits on connections that were accepted,
  * and ends the workers, in less than 5 s.  takes_backlog: nobody else will
  * accept from the listener, so what waits there is answered too.  False when a

@@ -1,5 +1,6 @@
 """Sources whose senders sign: what is signed right is let in, what is not is kept
 aside, and goes in when somebody names it."""
+import base64
 import json
 import time
 
@@ -38,10 +39,12 @@ def right(source, body):
             signatures = more.format(made["webhook-signature"][3:], "A" * 43 + "=")
             yield {**made, "webhook-signature": signatures}
         yield standard(second, body, 200)
+        yield {name.replace("webhook", "svix"): value for name, value in made.items()}
     else:
         (name, value), = sign(first, body).items()
         yield {name: "sha256=" + value}
         yield {name.lower(): value.upper()}
+        yield {name: base64.b64encode(bytes.fromhex(value)).decode()}
 
 
 def wrong(source, body):
@@ -62,6 +65,7 @@ def wrong(source, body):
         yield standard(first, body, -400), TOO_FAR
         yield standard(first, body, 400), TOO_FAR
         yield plain(first, body), MISSING
+        yield {name.replace("webhook", "svix"): made[name] for name in list(made)[:2]}, MISSING
     else:
         yield (plain if source == "hub" else hub)(first, body), MISSING
         (name, value), = sign(first, body).items()

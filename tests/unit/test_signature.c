@@ -79,6 +79,9 @@ lists_of_signatures(void **state)
 	    {RIGHT " " WRONG, true},
 	    {"v2,x " WRONG " v1a," WRONG " " RIGHT " ", true},
 	    {"  " RIGHT, true},
+	    {WRONG ", " RIGHT, true}, /* two headers, as web servers join them */
+	    {RIGHT ", " WRONG, true},
+	    {RIGHT ",,", false},
 	    {WRONG, false},
 	    {WRONG " " WRONG, false},
 	    {"v1a,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", false},
@@ -226,6 +229,8 @@ rfc_4231(void **state)
 	m.signature = text_of(case_1);
 	assert_null(FAULT());
 	m.signature = text_of(case_1 + 7);
+	assert_null(FAULT());
+	m.signature = TEXT("sDRMYdjbOFNcqK/OrwvxK4gdwgDJgz2nJuk3bC4yz/c=");
 	assert_null(FAULT());
 	for (size_t i = 0; i < sizeof case_1; i++)
 		text[i] = (char)(i > 6 && case_1[i] >= 'a' ? case_1[i] - 32 : case_1[i]);

@@ -106,7 +106,7 @@ gather_serve(struct gathered *g, struct handler *h, int fd, int64_t deadline)
 		is_good = fcgi_serve(h, &served, deadline);
 		is_good = send_answer(g->file, g->len, fd) && is_good;
 	}
-	if (served >= 0 && !g->is_whole)
+	if (g->file >= 0 && !g->is_whole)
 		let_finish(fd, deadline);
 	if (served >= 0)
 		close(served);

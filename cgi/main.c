@@ -192,12 +192,12 @@ end_old(void *receiver)
 
 /* False when something hangs in it. */
 static bool
-ending_wait(struct ending *e, int64_t request_timeout_ms)
+ending_wait(struct ending *e, int64_t seconds)
 {
 	void *left = NULL;
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += request_timeout_ms / 1000 + STOP_S;
+	until.tv_sec += seconds;
 	if (e->is_under_way && pthread_timedjoin_np(e->thread, &left, &until) != 0)
 		return false;
 	e->is_under_way = false;
@@ -227,7 +227,7 @@ open_next(const struct receiver *old, const char *conf_path, int listen_fd)
 static void
 reload(struct receiver **r, const char *conf_path, int listen_fd, struct ending *ending)
 {
-	bool is_free = ending_wait(ending, (*r)->conf.request_timeout_ms);
+	bool is_free = ending_wait(ending, (*r)->conf.request_timeout_ms / 1000 + STOP_S);
 	struct receiver *next = is_free ? open_next(*r, conf_path, listen_fd) : NULL;
 	if (!next) {
 		log_open(program, (enum log_level)(*r)->conf.log_level,
@@ -277,10 +277,8 @@ run_fcgi(const char *conf_path, const char *where)
 		listener_hide(where);
 	if (r) {
 		alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
-		long timeout_ms = r->conf.request_timeout_ms;
-		if (!receiver_stop(r, is_ours))
+		if (!receiver_stop(r, is_ours) || !ending_wait(&ending, 1))
 			_exit(e ? EX_OSERR : EXIT_SUCCESS);
-		ending_wait(&ending, timeout_ms);
 	}
 	free(r);
 	if (is_ours)

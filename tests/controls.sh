@@ -104,10 +104,10 @@ controls() {
 	control 'the look at lengths of parameters' cgi/records.c \
 		's/return feed(p, content, len) ? RECORDS_HEAD : RECORDS_BROKEN;/return RECORDS_HEAD;/' \
 		'fault_21_records and lengths'
-	control 'patience without a worker' cgi/pool.c \
+	control 'patience without a worker' cgi/connections.c \
 		's/if (len > 0 && state == RECORDS_WHOLE)/if (len > 0 \&\& state != RECORDS_BROKEN)/' \
 		'fault_22_held'
-	control 'events by edges' cgi/pool.c \
+	control 'events by edges' cgi/connections.c \
 		's/EPOLLIN | EPOLLRDHUP | EPOLLET/EPOLLIN | EPOLLRDHUP/' \
 		'fault_22_held_for_nothing'
 	control 'deafness to arguments' cgi/main.c \

@@ -21,6 +21,7 @@ credentials
 handle
 listener records cgi confine fcgi admin
 gather
+connections
 pool
 main migrate spoolctl sample token
 check purge rejected tail

@@ -207,8 +207,8 @@ NO_JSON = {
     "bom_inside": b'{"event":' + BOM + b'"x"}', "bom_behind": b'{"event":"x"}' + BOM,
     "depth_33": b'{"event":"x","x":' + b"[" * 32 + b"]" * 32 + b"}",
     "depth_100000": b'{"event":"x","x":' + b"[" * 100000 + b"]" * 100000 + b"}",
-    "depth_of_objects": b'{"a":' * 100000 + b"0" + b"}" * 100000,
-    "all_open": b"[" * 1000000, "infinity": b'{"event":"x","x":Infinity}',
+    "depth_of_objects": b'{"a":' * 80000 + b"0" + b"}" * 80000,
+    "all_open": b"[" * 500000, "infinity": b'{"event":"x","x":Infinity}',
     "minus_nan": b'{"event":"x","x":-NaN}', "hex": b'{"event":"x","x":0x10}',
 }
 

@@ -1,0 +1,280 @@
+#include "connections.h"
+
+#include "clock.h"
+#include "fcgi.h"
+#include "gather.h"
+#include "log.h"
+#include "records.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+	TICK_MS = 1000,
+	KEPT_MS = 75000, /* longer than nginx keeps an idle connection: 60 s */
+	/* What is looked at: all parameters must fit.  A body need not wait as a
+	 * whole when so much of the request does, or it took a tick: a socket may
+	 * hold no more. */
+	LOOK_SIZE = 128 * 1024,
+	LONG_SIZE = 32 * 1024
+};
+
+/* Whoever exchanges until to 0 owns the connection. */
+struct connection {
+	/* clock_ms(): until when it may be idle; negative: until when a request of
+	 * which a part is there may come; 0 while it is not ours or a worker has it */
+	atomic_llong until;
+	atomic_bool is_touched; /* something came, maybe while a worker had it */
+};
+
+struct connections {
+	struct handler *_Atomic h;
+	int epoll_fd;
+	int max_long;                           /* how many workers may wait for a body */
+	atomic_int n_long;                      /* and do */
+	atomic_bool is_wanted;                  /* one more would, if not so many did */
+	atomic_int n_parts;                     /* on which a part of a request waits */
+	atomic_llong stopped_at;                /* clock_ms() of the stop, 0 before */
+	struct connection all[CONNECTIONS_MAX]; /* by descriptor */
+};
+
+static const struct conf *
+conf_of(struct connections *cs)
+{
+	return atomic_load(&cs->h)->conf;
+}
+
+/* Waits for whatever comes from now on, or is there already. */
+static void
+follow(struct connections *cs, int op, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+	if (epoll_ctl(cs->epoll_fd, op, fd, &ev) < 0)
+		log_error("epoll_ctl: %m");
+}
+
+/* What waits on it; -1 when it has ended or failed, 0 when there is nothing. */
+static ssize_t
+look(int fd, enum records_state *state_r)
+{
+	unsigned char bytes[LOOK_SIZE];
+	ssize_t len = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+	if (len == 0 || (len < 0 && errno != EAGAIN))
+		return -1;
+	*state_r = records_look(bytes, len > 0 ? (size_t)len : 0);
+	if (*state_r == RECORDS_HEAD && len == LOOK_SIZE)
+		*state_r = RECORDS_BROKEN;
+	return len > 0 ? len : 0;
+}
+
+static bool
+is_ready(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Has a connection looked at once more, if nobody has it just now. */
+static void
+look_again(struct connections *cs, int fd, long long until)
+{
+	struct connection *c = &cs->all[fd];
+	do {
+		if (!atomic_compare_exchange_strong(&c->until, &until, 0))
+			return;
+		atomic_store(&c->is_touched, false);
+		follow(cs, EPOLL_CTL_MOD, fd);
+		atomic_store(&c->until, until);
+	} while (atomic_load(&c->is_touched));
+}
+
+/* The same for all of which a part is there. */
+static void
+look_at_parts(struct connections *cs)
+{
+	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
+		long long until = atomic_load(&cs->all[fd].until);
+		if (until < 0)
+			look_again(cs, fd, until);
+	}
+}
+
+/* Waits with a worker for the rest of a body, unless so many do already.  False:
+ * not now. */
+static bool
+wait_for_body(
+    struct connections *cs, int fd, int max, int64_t until, struct gathered *g_r)
+{
+	while (atomic_fetch_add(&cs->n_long, 1) >= max) {
+		atomic_fetch_sub(&cs->n_long, 1);
+		atomic_store(&cs->is_wanted, true);
+		if (atomic_load(&cs->n_long) >= max)
+			return false;
+	}
+	gather(g_r, fd, conf_of(cs)->max_body, until);
+	atomic_fetch_sub(&cs->n_long, 1);
+	if (atomic_exchange(&cs->is_wanted, false))
+		look_at_parts(cs);
+	return true;
+}
+
+/* Does what can be done for a request of which a part is there.  False, and
+ * nothing was done: it may wait. */
+static bool
+serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
+    int64_t deadline, bool *is_good_r)
+{
+	struct gathered g;
+	int64_t now = clock_ms();
+	bool is_old = deadline < now + conf_of(cs)->request_timeout_ms - TICK_MS;
+	bool is_late = deadline < now + TICK_MS;
+	bool is_long = len >= LONG_SIZE; /* slow ones leave room for these */
+	bool has_ended = is_ready(fd, POLLRDHUP);
+	int max = is_long ? cs->max_long : (cs->max_long + 1) / 2;
+	if (state != RECORDS_BODY)
+		return is_late || has_ended;
+	if (has_ended || (is_late && !is_long))
+		gather(&g, fd, conf_of(cs)->max_body, now); /* 400: it is cut */
+	else if (is_late)
+		return true; /* more than the socket holds, and no worker for it */
+	else if (!(is_old || is_long) ||
+		 !wait_for_body(cs, fd, max, deadline - TICK_MS, &g))
+		return false;
+	*is_good_r = gather_serve(&g, atomic_load(&cs->h), fd, deadline);
+	return true;
+}
+
+/* By when the answer must be out: counted from the first look at the request, and
+ * in a stop from the stop. */
+static int64_t
+deadline_of(struct connections *cs, long long until)
+{
+	long long stopped_at = atomic_load(&cs->stopped_at);
+	int64_t timeout = conf_of(cs)->request_timeout_ms;
+	int64_t deadline = until < 0 ? -until : clock_ms() + timeout;
+	return stopped_at && deadline > stopped_at + timeout ? stopped_at + timeout
+							     : deadline;
+}
+
+/* One look at a connection that is ours: serves the request that is there.
+ * Returns its new until, or 0 when it is closed. */
+static long long
+advance(struct connections *cs, int fd, long long until)
+{
+	enum records_state state;
+	bool is_good = false;
+	ssize_t len = look(fd, &state);
+	if (len == 0)
+		return until;
+	int64_t deadline = deadline_of(cs, until);
+	if (len > 0 && state == RECORDS_WHOLE)
+		is_good = fcgi_serve(atomic_load(&cs->h), &fd, deadline);
+	else if (len > 0 && state != RECORDS_BROKEN &&
+		 !serve_part(cs, fd, state, (size_t)len, deadline, &is_good))
+		return -deadline;
+	if (is_good && !atomic_load(&cs->stopped_at))
+		return clock_ms() + KEPT_MS;
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+/* Takes a connection, unless another worker has it or it is not ours, and does
+ * all that can be done; what comes meanwhile is seen by is_touched. */
+void
+connections_handle(struct connections *cs, int fd)
+{
+	struct connection *c = &cs->all[fd];
+	long long until;
+	atomic_store(&c->is_touched, true);
+	do {
+		until = atomic_exchange(&c->until, 0);
+		if (until == 0)
+			return;
+		atomic_fetch_sub(&cs->n_parts, until < 0);
+		atomic_store(&c->is_touched, false);
+		until = advance(cs, fd, until);
+		if (until == 0)
+			return;
+		atomic_fetch_add(&cs->n_parts, until < 0);
+		atomic_store(&c->until, until);
+	} while (atomic_load(&c->is_touched));
+}
+
+enum err
+connections_open(
+    struct connections **c_r, struct handler *h, int epoll_fd, size_t n_workers)
+{
+	struct connections *cs = calloc(1, sizeof *cs);
+	*c_r = cs;
+	if (!cs)
+		return ERR_MEMORY;
+	cs->h = h;
+	cs->epoll_fd = epoll_fd;
+	cs->max_long = (int)(n_workers + 3) / 4;
+	return ERR_OK;
+}
+
+void
+connections_hand_over(struct connections *cs, struct handler *h)
+{
+	atomic_store(&cs->h, h);
+}
+
+bool
+connections_add(struct connections *cs, int fd)
+{
+	if (fd >= CONNECTIONS_MAX) {
+		close(fd);
+		errno = EMFILE;
+		return false;
+	}
+	fcgi_open(fd);
+	atomic_store(&cs->all[fd].until, clock_ms() + conf_of(cs)->request_timeout_ms);
+	follow(cs, EPOLL_CTL_ADD, fd);
+	return true;
+}
+
+void
+connections_tick(struct connections *cs, bool is_starved)
+{
+	int64_t now = clock_ms();
+	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
+		long long until = atomic_load(&cs->all[fd].until);
+		if (until <= 0 || (until >= now && !is_starved))
+			continue;
+		if (is_ready(
+			fd, POLLIN)) /* no worker has come to it yet, or never will */
+			look_again(cs, fd, until);
+		else if (atomic_compare_exchange_strong(&cs->all[fd].until, &until, 0))
+			close(fd);
+	}
+	look_at_parts(cs);
+}
+
+void
+connections_stop(struct connections *cs, int64_t now)
+{
+	atomic_store(&cs->stopped_at, now);
+}
+
+bool
+connections_has_parts(const struct connections *cs)
+{
+	return atomic_load(&cs->n_parts) > 0;
+}
+
+void
+connections_close(struct connections **c)
+{
+	struct connections *cs = *c;
+	for (int fd = 0; cs && fd < CONNECTIONS_MAX; fd++)
+		if (atomic_load(&cs->all[fd].until))
+			close(fd);
+	free(cs);
+	*c = NULL;
+}

@@ -1,0 +1,42 @@
+/* The FastCGI connections that were accepted, by their descriptor: which of them wait,
+ * for what and until when, and the one worker at a time that has one.  Any thread. */
+#ifndef CONNECTIONS_H
+#define CONNECTIONS_H
+
+#include "handle.h"
+
+enum { CONNECTIONS_MAX = 4096 };
+
+struct connections;
+
+/* epoll_fd: whose events connections_handle() takes.  n_workers: of them a quarter may
+ * wait for bodies at a time.  Errors: ERR_MEMORY. */
+enum err connections_open(
+    struct connections **c_r, struct handler *h, int epoll_fd, size_t n_workers) MUST_USE;
+
+/* From now on requests are another handler's. */
+void connections_hand_over(struct connections *c, struct handler *h);
+
+/* Takes over a descriptor that was accepted.  False, with errno set: there are too
+ * many, and it is closed. */
+bool connections_add(struct connections *c, int fd);
+
+/* An event on one of them: serves the request that is there, unless another worker
+ * has the connection. */
+void connections_handle(struct connections *c, int fd);
+
+/* Each second: closes what was idle for too long, with is_starved everything idle, and
+ * has what is there in part looked at again. */
+void connections_tick(struct connections *c, bool is_starved);
+
+/* After it, at clock_ms(), no connection is kept, and requests have their time from
+ * then on. */
+void connections_stop(struct connections *c, int64_t now);
+
+/* Whether a part of a request waits on one. */
+bool connections_has_parts(const struct connections *c);
+
+/* Closes all that nobody has.  No other thread may use c. */
+void connections_close(struct connections **c);
+
+#endif

@@ -118,9 +118,6 @@ controls() {
 		'fault_26_lengths'
 
 	# tokens and signatures
-	control 'the wiping of a line with a token' src/conf.c \
-		'/explicit_bzero(line, (size_t)size);/d' \
-		'test_memory_has_digests_alone'
 	control 'the wiping of a file with tokens' src/conf_source.c \
 		'/explicit_bzero(buffer, sizeof buffer);/d' \
 		'test_memory_has_digests_alone'
@@ -130,9 +127,9 @@ controls() {
 	control 'the next receiver at a reload' cgi/main.c \
 		's/e = receiver_start(next, listen_fd);/e = ERR_SYSTEM;/' \
 		'test_rotation_under_load'
-	control 'the new connections for the new receiver alone' cgi/main.c \
-		's/receiver_stop(receiver, false)/receiver_stop(receiver, true)/' \
-		'test_rotation_under_load'
+	control 'the hand-over of connections at a reload' cgi/main.c \
+		'/pool_hand_over(/d' \
+		'test_reloaded_is_in_force'
 	control 'the look whether a configuration is good' cgi/main.c \
 		's/log_error("another \[spool\] directory needs a restart");/if (0)/' \
 		'test_another_spool'

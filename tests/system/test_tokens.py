@@ -68,7 +68,7 @@ def memory(pid):
             for line in maps:
                 begin, end, rights = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
                 begin, end = int(begin, 16), int(end, 16)
-                if "w" in rights and end - begin < 1 << 28:
+                if "w" in rights and end - begin <= 1 << 26:
                     mem.seek(begin)
                     with contextlib.suppress(OSError):  # a stack of a thread that has ended
                         found.append(mem.read(end - begin))
@@ -77,21 +77,24 @@ def memory(pid):
     return b"\0".join(found)
 
 
-def test_memory_has_digests_alone(start, database, top):
+def test_memory_has_digests_alone(programs, start, database, top):
     """Until a request brings a token along.  Of the keys of signatures it has the
     bytes, but not what is written down."""
+    if b"__tsan_init" in (programs / "smshook.fcgi").read_bytes():
+        pytest.skip("the program's memory is mostly ThreadSanitizer's")
     spool = f"timeout = 2s\n[spool]\ndirectory = {new_folder(top, 'spool')}\n"
 
     def configuration():
-        tokens, keys = [rx.new_token() for _ in range(5)], [new_key(), new_key()]
+        tokens, keys = [rx.new_token() for _ in range(6)], [new_key(), new_key()]
         paths = [write(new_folder(top, "f") / "secrets", text, 0o600) for text in (
             f"# comment\n{tokens[2]}\n{tokens[3]}  \n", written(keys[1]) + "\n")]
         digest = hashlib.sha256(tokens[4].encode()).hexdigest()
         text = rx.config_text(database.writer, {
             "shop": f"token = {tokens[0]}\ntoken = {tokens[1]} ; old",
             "till": f"token_file = {paths[0]}\ntoken_sha256 = {digest}\n"
-                    f"signature = standard-webhooks\nsignature_key = {written(keys[0])}\n"
-                    f"signature_key_file = {paths[1]}"}, database=spool)
+                    f"signature = standard-webhooks\nsignature_key_file = {paths[1]}\n"
+                    f"signature_key = {written(keys[0])}",
+            "office": f"token = {tokens[5]}"}, database=spool)
         return text, tokens, keys
 
     def check(tokens, keys):

@@ -167,9 +167,7 @@ receiver_stop(struct receiver *r, bool takes_backlog)
 {
 	drainer_hurry(r->drainer);
 	bool is_over = pool_stop(&r->pool, takes_backlog);
-	if (is_over)
-		receiver_close(r);
-	else
+	if (!is_over)
 		log_warn("stopped, and left a request that did not end");
 	return is_over;
 }
@@ -186,6 +184,7 @@ end_old(void *receiver)
 {
 	if (!receiver_stop(receiver, false))
 		return receiver;
+	receiver_close(receiver);
 	free(receiver);
 	return NULL;
 }
@@ -217,8 +216,8 @@ open_next(const struct receiver *old, const char *conf_path, int listen_fd)
 	}
 	if (!e)
 		e = receiver_start(next, listen_fd);
-	if (e && next && receiver_stop(next, false))
-		free(next);
+	if (e && next)
+		end_old(next);
 	return e ? NULL : next;
 }
 
@@ -277,8 +276,10 @@ run_fcgi(const char *conf_path, const char *where)
 		listener_hide(where);
 	if (r) {
 		alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
+		/* workers of the one before may still use this one */
 		if (!receiver_stop(r, is_ours) || !ending_wait(&ending, 1))
 			_exit(e ? EX_OSERR : EXIT_SUCCESS);
+		receiver_close(r);
 	}
 	free(r);
 	if (is_ours)

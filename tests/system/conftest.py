@@ -173,6 +173,15 @@ def text(database, token):
 
 
 @pytest.fixture
+def locked(database):
+    """Holds the lock of sms.ingest: nothing is committed until release()."""
+    with database.postgres.connect(database.name) as c:
+        c.execute("select pg_advisory_lock(%s)", [pg.INGEST_LOCK])
+        c.release = lambda: c.execute("select pg_advisory_unlock(%s)", [pg.INGEST_LOCK])
+        yield c
+
+
+@pytest.fixture
 def start(programs, top):
     """start(config text, ...) starts a receiver, which must stop cleanly."""
     started = []

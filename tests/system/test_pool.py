@@ -10,17 +10,7 @@ import pytest
 
 from drivers import Fcgi, cgi_variables, parse_cgi, post
 from load import at_once, sms
-from postgres import INGEST_LOCK
 from process import new_folder, run, wait_for
-
-
-@pytest.fixture
-def locked(database):
-    """Nothing is committed until release()."""
-    with database.postgres.connect(database.name) as c:
-        c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
-        c.release = lambda: c.execute("select pg_advisory_unlock(%s)", [INGEST_LOCK])
-        yield c
 
 
 class Hanging:

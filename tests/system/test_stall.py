@@ -16,15 +16,6 @@ from process import run, wait_for, write
 SOON = 7
 
 
-@pytest.fixture
-def locked(database):
-    """Holds the lock of sms.ingest; release() lets it go."""
-    with database.postgres.connect(database.name) as c:
-        c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
-        c.release = lambda: c.execute("select pg_advisory_unlock(%s)", [INGEST_LOCK])
-        yield c
-
-
 def waiting(database):
     return database.value("""select count(*) from pg_locks
         where locktype = 'advisory' and not granted""")

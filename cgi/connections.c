@@ -20,7 +20,8 @@ enum {
 	 * whole when so much of the request does, or it took a tick: a socket may
 	 * hold no more. */
 	LOOK_SIZE = 128 * 1024,
-	LONG_SIZE = 32 * 1024
+	LONG_SIZE = 32 * 1024,
+	OTHER_FILES = 256 /* that have a descriptor, too */
 };
 
 /* Whoever exchanges until to 0 owns the connection. */
@@ -33,7 +34,9 @@ struct connection {
 
 struct connections {
 	struct handler *_Atomic h;
+	struct connections *_Atomic next; /* that takes over, or NULL */
 	int epoll_fd;
+	atomic_int n;                           /* that are ours */
 	int max_long;                           /* how many workers may wait for a body */
 	atomic_int n_long;                      /* and do */
 	atomic_bool is_wanted;                  /* one more would, if not so many did */
@@ -49,12 +52,45 @@ conf_of(struct connections *cs)
 }
 
 /* Waits for whatever comes from now on, or is there already. */
-static void
+static bool
 follow(struct connections *cs, int op, int fd)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
-	if (epoll_ctl(cs->epoll_fd, op, fd, &ev) < 0)
-		log_error("epoll_ctl: %m");
+	return epoll_ctl(cs->epoll_fd, op, fd, &ev) == 0;
+}
+
+/* Ends one that the caller owns; -1: it is closed already. */
+static void
+end(struct connections *cs, int fd)
+{
+	if (fd >= 0)
+		close(fd);
+	atomic_fetch_sub(&cs->n, 1);
+}
+
+/* Takes a connection that nobody else has.  It must be closed when this fails. */
+static bool
+adopt(struct connections *cs, int fd, long long until)
+{
+	atomic_fetch_add(&cs->n, 1);
+	atomic_store(&cs->all[fd].until, until);
+	if (follow(cs, EPOLL_CTL_ADD, fd))
+		return true;
+	atomic_store(&cs->all[fd].until, 0);
+	atomic_fetch_sub(&cs->n, 1);
+	return false;
+}
+
+/* Gives an idle one, which the caller owns, to who takes over. */
+static void
+give(struct connections *cs, struct connections *next, int fd, long long until)
+{
+	epoll_ctl(cs->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	bool is_theirs = adopt(next, fd, until);
+	if (is_theirs)
+		atomic_fetch_sub(&cs->n, 1);
+	else
+		end(cs, fd);
 }
 
 /* What waits on it; -1 when it has ended or failed, 0 when there is nothing. */
@@ -87,7 +123,8 @@ look_again(struct connections *cs, int fd, long long until)
 		if (!atomic_compare_exchange_strong(&c->until, &until, 0))
 			return;
 		atomic_store(&c->is_touched, false);
-		follow(cs, EPOLL_CTL_MOD, fd);
+		if (!follow(cs, EPOLL_CTL_MOD, fd) && errno != ENOENT)
+			log_error("epoll_ctl: %m"); /* ENOENT: amid adopt() */
 		atomic_store(&c->until, until);
 	} while (atomic_load(&c->is_touched));
 }
@@ -115,7 +152,7 @@ wait_for_body(
 		if (atomic_load(&cs->n_long) >= max)
 			return false;
 	}
-	gather(g_r, fd, conf_of(cs)->max_body, until);
+	gather(g_r, fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
 	atomic_fetch_sub(&cs->n_long, 1);
 	if (atomic_exchange(&cs->is_wanted, false))
 		look_at_parts(cs);
@@ -137,10 +174,9 @@ serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
 	int max = is_long ? cs->max_long : (cs->max_long + 1) / 2;
 	if (state != RECORDS_BODY)
 		return is_late || has_ended;
-	if (has_ended || (is_late && !is_long))
-		gather(&g, fd, conf_of(cs)->max_body, now); /* 400: it is cut */
-	else if (is_late)
-		return true; /* more than the socket holds, and no worker for it */
+	if (has_ended || is_late) /* it is cut, or no worker was free to take all of it */
+		gather(&g, fd, conf_of(cs)->max_body, now,
+		    has_ended || !is_long ? ERR_BODY_CUT : ERR_BUSY);
 	else if (!(is_old || is_long) ||
 		 !wait_for_body(cs, fd, max, deadline - TICK_MS, &g))
 		return false;
@@ -172,14 +208,17 @@ advance(struct connections *cs, int fd, long long until)
 		return until;
 	int64_t deadline = deadline_of(cs, until);
 	if (len > 0 && state == RECORDS_WHOLE)
-		is_good = fcgi_serve(atomic_load(&cs->h), &fd, deadline);
+		is_good = fcgi_serve(atomic_load(&cs->h), &fd, deadline, ERR_BODY_CUT);
 	else if (len > 0 && state != RECORDS_BROKEN &&
 		 !serve_part(cs, fd, state, (size_t)len, deadline, &is_good))
 		return -deadline;
+	struct connections *next = atomic_load(&cs->next);
 	if (is_good && !atomic_load(&cs->stopped_at))
 		return clock_ms() + KEPT_MS;
-	if (fd >= 0)
-		close(fd);
+	if (is_good && next)
+		give(cs, next, fd, clock_ms() + KEPT_MS);
+	else
+		end(cs, fd);
 	return 0;
 }
 
@@ -220,23 +259,44 @@ connections_open(
 }
 
 void
-connections_hand_over(struct connections *cs, struct handler *h)
+connections_hand_over(struct connections *cs, struct connections *next)
 {
-	atomic_store(&cs->h, h);
+	atomic_store(&cs->h, atomic_load(&next->h));
+	atomic_store(&cs->next, next);
+	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
+		long long until = atomic_load(&cs->all[fd].until);
+		if (until > 0 &&
+		    atomic_compare_exchange_strong(&cs->all[fd].until, &until, 0))
+			give(cs, next, fd, until);
+	}
+}
+
+bool
+connections_are_many(const struct connections *cs)
+{
+	return atomic_load(&cs->n) >= CONNECTIONS_MAX - OTHER_FILES;
 }
 
 bool
 connections_add(struct connections *cs, int fd)
 {
-	if (fd >= CONNECTIONS_MAX) {
-		close(fd);
-		errno = EMFILE;
-		return false;
-	}
+	errno = EMFILE;
 	fcgi_open(fd);
-	atomic_store(&cs->all[fd].until, clock_ms() + conf_of(cs)->request_timeout_ms);
-	follow(cs, EPOLL_CTL_ADD, fd);
-	return true;
+	if (fd < CONNECTIONS_MAX &&
+	    adopt(cs, fd, clock_ms() + conf_of(cs)->request_timeout_ms))
+		return true;
+	int error = errno;
+	close(fd);
+	errno = error;
+	return false;
+}
+
+/* Whether what was sent on an idle one may still be on its way. */
+static bool
+is_fresh(struct connections *cs, int64_t left)
+{
+	int64_t timeout = conf_of(cs)->request_timeout_ms; /* of one that is new */
+	return left > KEPT_MS - TICK_MS || (left <= timeout && left > timeout - TICK_MS);
 }
 
 void
@@ -245,13 +305,14 @@ connections_tick(struct connections *cs, bool is_starved)
 	int64_t now = clock_ms();
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
 		long long until = atomic_load(&cs->all[fd].until);
-		if (until <= 0 || (until >= now && !is_starved))
+		if (until <= 0 ||
+		    (until >= now && (!is_starved || is_fresh(cs, until - now))))
 			continue;
 		if (is_ready(
 			fd, POLLIN)) /* no worker has come to it yet, or never will */
 			look_again(cs, fd, until);
 		else if (atomic_compare_exchange_strong(&cs->all[fd].until, &until, 0))
-			close(fd);
+			end(cs, fd);
 	}
 	look_at_parts(cs);
 }
@@ -272,9 +333,12 @@ void
 connections_close(struct connections **c)
 {
 	struct connections *cs = *c;
-	for (int fd = 0; cs && fd < CONNECTIONS_MAX; fd++)
+	for (int fd = 0; cs && fd < CONNECTIONS_MAX; fd++) {
+		if (atomic_load(&cs->all[fd].until))
+			connections_handle(cs, fd); /* it may have come just now */
 		if (atomic_load(&cs->all[fd].until))
 			close(fd);
+	}
 	free(cs);
 	*c = NULL;
 }

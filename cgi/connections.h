@@ -14,11 +14,14 @@ struct connections;
 enum err connections_open(
     struct connections **c_r, struct handler *h, int epoll_fd, size_t n_workers) MUST_USE;
 
-/* From now on requests are another handler's. */
-void connections_hand_over(struct connections *c, struct handler *h);
+/* Idle connections, and all others when they have become idle, are another's from now
+ * on, which must outlive c, and requests are its handler's. */
+void connections_hand_over(struct connections *c, struct connections *next);
 
-/* Takes over a descriptor that was accepted.  False, with errno set: there are too
- * many, and it is closed. */
+/* Whether no more can be added for now. */
+bool connections_are_many(const struct connections *c);
+
+/* Takes over a descriptor that was accepted.  False, with errno set: it is closed. */
 bool connections_add(struct connections *c, int fd);
 
 /* An event on one of them: serves the request that is there, unless another worker
@@ -36,7 +39,8 @@ void connections_stop(struct connections *c, int64_t now);
 /* Whether a part of a request waits on one. */
 bool connections_has_parts(const struct connections *c);
 
-/* Closes all that nobody has.  No other thread may use c. */
+/* Closes all that nobody has, when what just came was served.  No other thread may
+ * use c. */
 void connections_close(struct connections **c);
 
 #endif

@@ -40,7 +40,7 @@ fcgi_open(int fd)
 /* The body, and what is beyond what we take of it: unread bytes would spoil the
  * next request. */
 static enum err
-take_body(FCGX_Request *r, struct request *req, long max_body)
+take_body(FCGX_Request *r, struct request *req, long max_body, enum err cut)
 {
 	size_t size = (size_t)max_body + 1;
 	if (req->content_length >= 0 && req->content_length < max_body)
@@ -56,13 +56,14 @@ take_body(FCGX_Request *r, struct request *req, long max_body)
 	while (
 	    body.len == size && FCGX_GetStr(rest, sizeof rest, r->in) == (int)sizeof rest)
 		;
-	if (FCGX_GetError(r->in) != 0 && req->body_err != ERR_TOO_LARGE)
-		req->body_err = ERR_BODY_CUT;
+	if ((FCGX_GetError(r->in) != 0 && req->body_err != ERR_TOO_LARGE) ||
+	    req->body_err == ERR_BODY_CUT)
+		req->body_err = cut;
 	return ERR_OK;
 }
 
 bool
-fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
+fcgi_serve(struct handler *h, int *fd_r, int64_t deadline, enum err cut)
 {
 	const struct conf *conf = h->conf;
 	FCGX_Request r;
@@ -79,7 +80,7 @@ fcgi_serve(struct handler *h, int *fd_r, int64_t deadline)
 	}
 	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
 	request_init(&req, r.envp, deadline, conf->max_body);
-	enum err e = take_body(&r, &req, conf->max_body);
+	enum err e = take_body(&r, &req, conf->max_body, cut);
 	if (e)
 		response_problem(&res, e, (struct text){0});
 	else

@@ -14,8 +14,8 @@ void fcgi_open(int fd);
 
 /* Reads, handles and answers one request.  True when its connection is good for
  * another; else it is the caller's to close, and *fd is -1 where libfcgi has
- * closed it.  Nothing is waited for: what has not come is cut off.  deadline:
- * clock_ms() by which the answer must be out.  Any thread. */
-bool fcgi_serve(struct handler *h, int *fd, int64_t deadline) MUST_USE;
+ * closed it.  Nothing is waited for: what has not come is cut off, and answered by
+ * cut.  deadline: clock_ms() by which the answer must be out.  Any thread. */
+bool fcgi_serve(struct handler *h, int *fd, int64_t deadline, enum err cut) MUST_USE;
 
 #endif

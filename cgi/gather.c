@@ -82,12 +82,12 @@ let_finish(int fd, int64_t until)
 }
 
 void
-gather(struct gathered *g_r, int fd, long max_body, int64_t until)
+gather(struct gathered *g_r, int fd, long max_body, int64_t until, enum err cut)
 {
 	size_t size = (size_t)max_body + BESIDE;
 	unsigned char *bytes = malloc(size);
 	enum records_state state = RECORDS_BROKEN;
-	*g_r = (struct gathered){.file = -1};
+	*g_r = (struct gathered){.file = -1, .cut = cut};
 	if (bytes)
 		g_r->len = read_request(fd, bytes, size, until, &state);
 	g_r->is_whole = state == RECORDS_WHOLE;
@@ -103,7 +103,7 @@ gather_serve(struct gathered *g, struct handler *h, int fd, int64_t deadline)
 	int served = g->file < 0 ? -1 : dup(g->file);
 	bool is_good = false;
 	if (served >= 0) {
-		is_good = fcgi_serve(h, &served, deadline);
+		is_good = fcgi_serve(h, &served, deadline, g->cut);
 		is_good = send_answer(g->file, g->len, fd) && is_good;
 	}
 	if (g->file >= 0 && !g->is_whole)

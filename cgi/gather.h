@@ -10,11 +10,12 @@ struct gathered {
 	int file;      /* in memory: the request, and then the answer; -1: broken */
 	size_t len;    /* of the request */
 	bool is_whole; /* else it is cut */
+	enum err cut;  /* and answered so */
 };
 
 /* Gathers the request on fd, all of whose parameters wait there; until: clock_ms()
- * to which the rest of the body is waited for. */
-void gather(struct gathered *g_r, int fd, long max_body, int64_t until);
+ * to which the rest of the body is waited for; cut: why it may not have come. */
+void gather(struct gathered *g_r, int fd, long max_body, int64_t until, enum err cut);
 
 /* Handles and answers it, and frees it.  True when the connection is good for
  * another; else the caller closes it.  deadline: clock_ms() by which the answer must

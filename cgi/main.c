@@ -35,7 +35,7 @@ struct receiver {
 enum { CGI_DRAIN_MS = 500, CGI_DRAIN_EVENTS = 32 };
 
 /* A stop comes to its end, whatever hangs: so long after a request's own time. */
-enum { STOP_S = 5 };
+enum { STOP_MS = 5000 };
 
 static void
 receiver_close(struct receiver *r)
@@ -46,15 +46,24 @@ receiver_close(struct receiver *r)
 	conf_free(&r->conf);
 }
 
+static void
+receiver_log(const struct receiver *r)
+{
+	log_open(program, (enum log_level)r->conf.log_level,
+	    (enum log_target)r->conf.log_target);
+}
+
+/* is_next: it logs where the one before it does, until it has taken over. */
 static enum err
-receiver_open(struct receiver *r, const char *conf_path, enum store_probe probe)
+receiver_open(
+    struct receiver *r, const char *conf_path, enum store_probe probe, bool is_next)
 {
 	*r = (struct receiver){0};
 	enum err e = conf_load(&r->conf, conf_path);
 	if (e)
 		return e;
-	log_open(program, (enum log_level)r->conf.log_level,
-	    (enum log_target)r->conf.log_target);
+	if (!is_next)
+		receiver_log(r);
 	e = store_open(&r->store, &r->conf, probe);
 	if (!e || e == ERR_SPOOL) {
 		enum err failed =
@@ -90,7 +99,7 @@ run_cgi(void)
 	struct receiver r;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* write() says it, too */
-	enum err e = receiver_open(&r, NULL, STORE_PROCESSES);
+	enum err e = receiver_open(&r, NULL, STORE_PROCESSES, false);
 	bool is_open = !e || e == ERR_SPOOL; /* the database may be there */
 	if (is_open) {
 		bool is_out = cgi_serve(&r.handler);
@@ -131,9 +140,9 @@ wait_for_signal(const sigset_t *set)
 
 /* Reads the configuration and opens all that a receiver of FastCGI needs. */
 static enum err
-receiver_load(struct receiver *r, const char *conf_path)
+receiver_load(struct receiver *r, const char *conf_path, bool is_next)
 {
-	enum err e = receiver_open(r, conf_path, STORE_DRAINER);
+	enum err e = receiver_open(r, conf_path, STORE_DRAINER, is_next);
 	if (e == ERR_SPOOL)
 		e = ERR_CONFIG;
 	return e ? e : store_load(r->store);
@@ -176,6 +185,7 @@ receiver_stop(struct receiver *r, bool takes_backlog)
 struct ending {
 	pthread_t thread;
 	bool is_under_way, is_stuck;
+	int64_t until; /* clock_ms() by which it is over, unless something hangs */
 };
 
 /* Returns the receiver when a request of it did not end. */
@@ -189,14 +199,22 @@ end_old(void *receiver)
 	return NULL;
 }
 
+/* How long a receiver's stop may take. */
+static int64_t
+stop_ms(const struct receiver *r)
+{
+	return r->conf.request_timeout_ms + STOP_MS;
+}
+
 /* False when something hangs in it. */
 static bool
-ending_wait(struct ending *e, int64_t seconds)
+ending_wait(struct ending *e)
 {
 	void *left = NULL;
 	struct timespec until;
+	int left_ms = clock_left(e->until);
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += seconds;
+	until.tv_sec += (left_ms + 999) / 1000;
 	if (e->is_under_way && pthread_timedjoin_np(e->thread, &left, &until) != 0)
 		return false;
 	e->is_under_way = false;
@@ -209,7 +227,7 @@ static struct receiver *
 open_next(const struct receiver *old, const char *conf_path, int listen_fd)
 {
 	struct receiver *next = calloc(1, sizeof *next);
-	enum err e = next ? receiver_load(next, conf_path) : ERR_MEMORY;
+	enum err e = next ? receiver_load(next, conf_path, true) : ERR_MEMORY;
 	if (!e && strcmp(old->conf.spool_directory, next->conf.spool_directory) != 0) {
 		log_error("another [spool] directory needs a restart");
 		e = ERR_CONFIG;
@@ -226,21 +244,21 @@ open_next(const struct receiver *old, const char *conf_path, int listen_fd)
 static void
 reload(struct receiver **r, const char *conf_path, int listen_fd, struct ending *ending)
 {
-	bool is_free = ending_wait(ending, (*r)->conf.request_timeout_ms / 1000 + STOP_S);
+	bool is_free = ending_wait(ending);
 	struct receiver *next = is_free ? open_next(*r, conf_path, listen_fd) : NULL;
 	if (!next) {
-		log_open(program, (enum log_level)(*r)->conf.log_level,
-		    (enum log_target)(*r)->conf.log_target);
 		log_error("not reloaded: %s",
 		    is_free ? "the configuration as it was stays in force"
 			    : "what hangs since the last reload needs a restart");
 		return;
 	}
-	pool_hand_over((*r)->pool, &next->handler);
+	pool_hand_over((*r)->pool, next->pool);
+	ending->until = clock_ms() + stop_ms(*r);
 	ending->is_under_way = pthread_create(&ending->thread, NULL, end_old, *r) == 0;
 	if (!ending->is_under_way)
 		ending->is_stuck = end_old(*r) != NULL;
 	*r = next;
+	receiver_log(next);
 	log_info("reloaded");
 	receiver_try(next);
 }
@@ -254,7 +272,7 @@ run_fcgi(const char *conf_path, const char *where)
 	int listen_fd = STDIN_FILENO, number;
 
 	block_signals(&signals);
-	enum err e = r ? receiver_load(r, conf_path) : ERR_MEMORY;
+	enum err e = r ? receiver_load(r, conf_path, false) : ERR_MEMORY;
 	if (!e)
 		e = fcgi_init();
 	if (!e && where)
@@ -275,9 +293,10 @@ run_fcgi(const char *conf_path, const char *where)
 	if (is_ours)
 		listener_hide(where);
 	if (r) {
-		alarm((unsigned)(r->conf.request_timeout_ms / 1000) + STOP_S);
+		alarm((unsigned)(stop_ms(r) + clock_left(ending.until) + 999) / 1000);
 		/* workers of the one before may still use this one */
-		if (!receiver_stop(r, is_ours) || !ending_wait(&ending, 1))
+		bool is_over = receiver_stop(r, is_ours);
+		if (!ending_wait(&ending) || !is_over)
 			_exit(e ? EX_OSERR : EXIT_SUCCESS);
 		receiver_close(r);
 	}

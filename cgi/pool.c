@@ -50,14 +50,20 @@ static void
 arm(struct pool *p, int op, int fd)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.fd = fd};
-	if (epoll_ctl(p->epoll_fd, op, fd, &ev) < 0)
-		log_error("epoll_ctl: %m");
+	if (epoll_ctl(p->epoll_fd, op, fd, &ev) < 0 && errno != ENOENT)
+		log_error("epoll_ctl: %m"); /* ENOENT: close_listener() */
 }
 
 static void
 accept_one(struct pool *p, struct worker *w)
 {
 	sigset_t interrupt;
+	if (connections_are_many(p->connections)) {
+		log_warn("so many connections are open that no more are accepted for a "
+			 "second; does the web server keep too many?");
+		atomic_store(&p->wants_accept, true);
+		return;
+	}
 	sigemptyset(&interrupt);
 	sigaddset(&interrupt, SIGUSR2);
 	atomic_store(&w->is_accepting, true);
@@ -228,13 +234,14 @@ pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 	p->request_timeout_ms = h->conf->request_timeout_ms;
 	p->listen_fd = listen_fd;
 	p->epoll_fd = p->tick_fd = p->wake_fd = -1;
-	p->workers = calloc(n, sizeof *p->workers);
+	p->workers = calloc(n + 1, sizeof *p->workers);
 	if (!p->workers)
 		return ERR_MEMORY;
 	enum err e = open_fds(p);
 	if (!e)
 		e = connections_open(&p->connections, h, p->epoll_fd, n);
-	return e ? e : start_workers(p, n);
+	/* where the listener is another process's, too, one may wait in accept4() */
+	return e ? e : start_workers(p, n + 1);
 }
 
 /* Waits for the workers.  One may be stuck in accept4(), when another process
@@ -257,9 +264,9 @@ join(struct pool *p)
 }
 
 void
-pool_hand_over(struct pool *pool, struct handler *h)
+pool_hand_over(struct pool *pool, struct pool *next)
 {
-	connections_hand_over(pool->connections, h);
+	connections_hand_over(pool->connections, next->connections);
 }
 
 bool

@@ -9,13 +9,13 @@
 
 struct pool;
 
-/* Starts conf->threads workers on a listening socket, which is only borrowed
- * and never changed: others may share it.
- * Errors, logged: ERR_MEMORY, ERR_SYSTEM. */
+/* Starts conf->threads workers, and one that may be waiting in accept(), on a listening
+ * socket, which is only borrowed and never changed: others may share it. Errors, logged:
+ * ERR_MEMORY, ERR_SYSTEM. */
 enum err pool_start(struct pool **pool_r, struct handler *h, int listen_fd) MUST_USE;
 
-/* From now on requests are another handler's, which must outlive the pool. */
-void pool_hand_over(struct pool *pool, struct handler *h);
+/* Connections and requests are another pool's from now on, which must outlive it. */
+void pool_hand_over(struct pool *pool, struct pool *next);
 
 /* Answers what is in flight and what waits on connections that were accepted,
  * and ends the workers, in less than 5 s.  takes_backlog: nobody else will

@@ -54,7 +54,7 @@ static const struct conf_key keys[] = {
     {SOURCE, "device_id", conf_read_string, NULL, IN_SOURCE(device_id), NULL, 0, 0,
 	"for bodies that tell none"},
     {SOURCE, "signature", conf_read_word, conf_signatures, IN_SOURCE(signature), NULL, 0, 0,
-	"standard-webhooks or hmac-sha256: who sends must sign, too"},
+	"standard-webhooks or hmac-sha256, by which the sender must sign"},
     {SOURCE, "signature_key", conf_read_signature_key, NULL, 0, NULL, 0, 0,
 	"whsec_ and base64, or for hmac-sha256 any text; may be repeated, all are valid"},
     {SOURCE, "signature_key_file", conf_read_signature_key_file, NULL, 0, NULL, 0, 0,

@@ -1,16 +1,24 @@
 """More requests than workers: each has its turn, also when there is a stop or a reload
 meanwhile."""
+import contextlib
+import resource
+import select
 import signal
 import threading
 import time
+import types
 from pathlib import Path
 
 import fcgi_client as f
 import pytest
 
-from drivers import Fcgi, cgi_variables, parse_cgi, post
+import process
+import receiver as rx
+from drivers import Fcgi, cgi_variables, get, parse_cgi, post
+from harness import listener  # noqa: F401 (a fixture)
 from load import at_once, sms
 from process import new_folder, run, wait_for
+from test_faults_disk import strace, wrapped  # noqa: F401 (a fixture)
 
 
 class Hanging:
@@ -91,6 +99,96 @@ def test_a_body_under_way_at_a_reload(start, text, token, database):
         time.sleep(0.5)
         c.send(whole[-500:])
         assert parse_cgi(c.answer()).status == 200
+
+
+def test_a_body_under_way_at_a_reload_and_a_stop(start, text, token, database):
+    """The receiver of before the reload has the time of its requests."""
+    r = start(text())
+    body = sms("y" * 3000)
+    whole = f.request(cgi_variables(post(token, body)), body)
+    with f.Connection(r.address(), 60) as c:
+        c.send(whole[:-500])
+        wait_for("its head", lambda: Fcgi(r.address()).send(post(token, sms("z"))).status == 200)
+        r.reload()
+        r.process.send(signal.SIGTERM)
+        time.sleep(2)
+        c.send(whole[-500:])
+        assert parse_cgi(c.answer()).status == 200
+    assert r.process.wait() == 0
+    assert r.log().endswith("stopped\n")
+
+
+def test_kept_connections_stay_at_a_reload(start, text, token, database):
+    """Those that are idle, and those whose request is under way."""
+    r = start(text(server="threads = 4"))
+    connections = asked(r, token, 20)
+    for i in range(3):
+        busy = connections[0]
+        body = sms(f"busy {i}")
+        whole = f.request(cgi_variables(post(token, body)), body, keep=True)
+        busy.send(whole[:-9])
+        r.reload()
+        busy.send(whole[-9:])
+        assert parse_cgi(busy.answer()).status == 200
+        time.sleep(0.5)  # by then the one before has ended
+        for k, c in enumerate(connections):
+            body = sms(f"kept {i} {k}")
+            answer = c.ask(cgi_variables(post(token, body)), body, keep=True)
+            assert parse_cgi(answer).status == 200
+    assert r.stop() == 0
+    assert all(c.answer() is None for c in connections)
+
+
+@pytest.mark.long
+def test_one_thread_and_a_listener_that_is_shared(  # noqa: F811
+        programs, top, text, token, listener, strace):
+    """Another process was quicker to accept: what is kept is served all the same."""
+    late = strace("-D", "-o", "/dev/null", "-e", "trace=accept4",
+                  "-e", "inject=accept4:delay_enter=1000000")
+    folder = wrapped(types.SimpleNamespace(programs=programs, folder=top), *late)
+    r = rx.Receiver(folder, top, rx.write_config(top, text(server="threads = 1")),
+                    socket=Path(listener.getsockname()), stdin=listener)
+    ask = cgi_variables(get("/metrics"))
+    with f.Connection(r.address(), process.SLOW) as kept:
+        assert parse_cgi(kept.ask(ask, keep=True)).status == 200
+        with f.Connection(r.address()):
+            time.sleep(0.3)  # now it is on its way into accept4()
+            if select.select([listener], [], [], 0)[0]:  # never, on a machine that stalls
+                listener.accept()[0].close()
+        assert parse_cgi(kept.ask(ask, keep=True)).status == 200
+    assert r.stop() == 0, r.log()
+
+
+def test_more_slow_bodies_than_may_be_waited_for(start, text, token, database):
+    """Those that nobody could wait for are told so."""
+    r = start(text(server="threads = 4\nrequest_timeout = 2s", database="timeout = 1s"))
+    body = sms("x" * 60000)
+    whole = f.request(cgi_variables(post(token, body)), body)
+    slow = [f.Connection(r.address(), 60) for _ in range(6)]
+    for c in slow:
+        c.send(whole[:40000])
+    answers = [parse_cgi(c.answer()) for c in slow]
+    assert sorted({a.status for a in answers}) == [400, 503]
+    assert all(a.header("Retry-After") for a in answers if a.status == 503)
+
+
+@pytest.mark.long
+def test_more_connections_than_are_taken(start, text, token, database):
+    """What is more waits, and loses nothing."""
+    r = start(text())
+    body = sms("one of many")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8192, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(3900):
+            c = stack.enter_context(f.Connection(r.address(), 60))
+            c.send(b"\1")
+        many = [stack.enter_context(f.Connection(r.address(), 60)) for _ in range(20)]
+        for c in many:
+            c.send(f.request(cgi_variables(post(token, body)), body))
+        wait_for("a word of it", lambda: "so many connections" in r.log())
+        assert [parse_cgi(c.answer()).status for c in many] == [200] * 20
 
 
 @pytest.mark.long

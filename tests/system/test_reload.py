@@ -165,6 +165,14 @@ def test_another_spool_needs_a_restart(start, shop, top):
     assert [status(r, token), status(r, shop.tokens[0])] == [200, 401]
 
 
+def test_reason_stands_in_the_log_of_now(start, shop):
+    """Not where the refused configuration would have logged."""
+    r = start(shop.text())
+    other = shop.text("/nonexistent").replace("[log]", "[log]\ntarget = syslog")
+    assert "target" in other
+    assert "/nonexistent" in not_reloaded(r, other)
+
+
 def test_all_else_is_taken(start, shop, new_database):
     """Threads, the database, what is logged, with connections that are kept."""
     r = start(shop.text())

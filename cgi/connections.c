@@ -59,12 +59,17 @@ follow(struct connections *cs, int op, int fd)
 	return epoll_ctl(cs->epoll_fd, op, fd, &ev) == 0;
 }
 
-/* Ends one that the caller owns; -1: it is closed already. */
+/* Ends one that the caller owns; -1: it is closed already.  A worker that is just
+ * being told of it, and then sleeps on in epoll_wait(), holds the file (Linux,
+ * ep_item_poll() in fs/eventpoll.c): close() alone would not reach the peer before
+ * that worker wakes. */
 static void
 end(struct connections *cs, int fd)
 {
-	if (fd >= 0)
+	if (fd >= 0) {
+		shutdown(fd, SHUT_RDWR);
 		close(fd);
+	}
 	atomic_fetch_sub(&cs->n, 1);
 }
 

@@ -91,7 +91,7 @@ tick(struct pool *p)
 {
 	uint64_t n_ticks;
 	if (read(p->tick_fd, &n_ticks, sizeof n_ticks) < 0)
-		return;
+		log_error("timerfd: %m");
 	bool is_starved = atomic_exchange(&p->wants_accept, false);
 	connections_tick(p->connections, is_starved);
 	arm(p, EPOLL_CTL_MOD, p->tick_fd);

@@ -339,10 +339,14 @@ connections_close(struct connections **c)
 {
 	struct connections *cs = *c;
 	for (int fd = 0; cs && fd < CONNECTIONS_MAX; fd++) {
+		struct connections *next = atomic_load(&cs->next);
 		if (atomic_load(&cs->all[fd].until))
 			connections_handle(cs, fd); /* it may have come just now */
-		if (atomic_load(&cs->all[fd].until))
-			close(fd);
+		long long until = atomic_exchange(&cs->all[fd].until, 0);
+		if (until > 0 && next) /* a worker had it at the hand-over */
+			give(cs, next, fd, until);
+		else if (until)
+			end(cs, fd);
 	}
 	free(cs);
 	*c = NULL;

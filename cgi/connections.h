@@ -39,8 +39,8 @@ void connections_stop(struct connections *c, int64_t now);
 /* Whether a part of a request waits on one. */
 bool connections_has_parts(const struct connections *c);
 
-/* Closes all that nobody has, when what just came was served.  No other thread may
- * use c. */
+/* Closes all that nobody has, or hands them over, when what just came was served.  No
+ * other thread may use c. */
 void connections_close(struct connections **c);
 
 #endif

@@ -140,6 +140,23 @@ def test_kept_connections_stay_at_a_reload(start, text, token, database):
 
 
 @pytest.mark.long
+def test_a_connection_whose_answer_is_just_out_at_a_reload(  # noqa: F811
+        programs, top, text, strace):
+    """Its worker has it still when the others are handed over."""
+    late = strace("-D", "-o", "/dev/null", "-e", "trace=write",
+                  "-e", "inject=write:delay_exit=150000")
+    folder = wrapped(types.SimpleNamespace(programs=programs, folder=top), *late)
+    r = rx.Receiver(folder, top, rx.write_config(top, text(server="threads = 4")))
+    ask = cgi_variables(get("/metrics"))
+    with f.Connection(r.address(), process.SLOW) as kept:
+        assert parse_cgi(kept.ask(ask, keep=True)).status == 200
+        r.reload()
+        time.sleep(1.2)  # by then the one before has ended
+        assert parse_cgi(kept.ask(ask, keep=True)).status == 200
+    assert r.stop() == 0, r.log()
+
+
+@pytest.mark.long
 def test_one_thread_and_a_listener_that_is_shared(  # noqa: F811
         programs, top, text, token, listener, strace):
     """Another process was quicker to accept: what is kept is served all the same."""

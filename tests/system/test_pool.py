@@ -146,12 +146,13 @@ def test_a_connection_whose_answer_is_just_out_at_a_reload(  # noqa: F811
     late = strace("-D", "-o", "/dev/null", "-e", "trace=write",
                   "-e", "inject=write:delay_exit=150000")
     folder = wrapped(types.SimpleNamespace(programs=programs, folder=top), *late)
-    r = rx.Receiver(folder, top, rx.write_config(top, text(server="threads = 4")))
+    r = rx.Receiver(folder, top, rx.write_config(top, text(server="threads = 4", log="info")))
     ask = cgi_variables(get("/metrics"))
     with f.Connection(r.address(), process.SLOW) as kept:
+        time.sleep(1)
         assert parse_cgi(kept.ask(ask, keep=True)).status == 200
-        r.reload()
-        time.sleep(1.2)  # by then the one before has ended
+        r.process.send(signal.SIGHUP)
+        time.sleep(1.5)  # by then the one before has ended
         assert parse_cgi(kept.ask(ask, keep=True)).status == 200
     assert r.stop() == 0, r.log()
 

@@ -161,18 +161,16 @@ comment on column sms.keyword.keyword is 'The word in upper case, such as VERIFY
 comment on column sms.keyword.channel is 'Channel that is notified, 63 bytes at most.';
 
 create table sms.recent_body (
-	source   text not null,
-	digest   bytea not null,
+	digest   uuid primary key,
 	first_id bigint not null,
-	last_at  timestamptz not null,
-	primary key (source, digest)
+	last_at  timestamptz not null
 );
 create index recent_body_last_at on sms.recent_body (last_at);
 comment on index sms.recent_body_last_at is 'To forget old bodies.';
 comment on table sms.recent_body is
 	'Bodies of the last 7 days, by which sms.ingest knows duplicates.';
-comment on column sms.recent_body.source is 'As in sms.event.';
-comment on column sms.recent_body.digest is 'First 16 bytes of the body''s SHA-256.';
+comment on column sms.recent_body.digest is
+	'First 16 bytes of the SHA-256 of the source''s name, a zero byte and the body.';
 comment on column sms.recent_body.first_id is 'The first event with these bytes.';
 comment on column sms.recent_body.last_at is 'When the latest of them was received.';
 
@@ -247,7 +245,7 @@ create function sms.ingest(
 	note         text[],
 	payload      jsonb[],
 	raw          bytea[],
-	digest       bytea[],       -- null: not compared
+	digest       uuid[],       -- null: not compared
 	http_status  int[],         -- null: an event
 	reason       text[],
 	content_type text[],
@@ -259,70 +257,78 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- Plans are made once a session, when tables may be empty, and must stay good
 -- when they are large: by index, always.  A plan that can do without none costs
--- so much by that, on paper, that it would be compiled: hence jit.
+-- so much by that, on paper, that it would be compiled: hence jit.  Of arrays the
+-- planner expects ten elements; with a loop for a join of them a batch would take
+-- the square of its size.
 set enable_seqscan = off
+set enable_nestloop = off
 set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
+	ok boolean; -- expressions are cheaper than statements
+	n_events int := cardinality(ingest_id);
+	n_told int;
 	ids bigint[];
+	firsts bigint[];
 begin
-	-- A SET clause of the function would end before the commit.
-	perform set_config('synchronous_commit', 'on', true);
-	-- The receiver does not wait longer: an event that it has refused must not
-	-- be stored later, nor a session be left behind for each.
-	perform set_config('lock_timeout', greatest(patience, 1)::text, true);
-	perform pg_advisory_xact_lock(32489964762525547); -- 'smshook' in ASCII
+	-- A SET clause of the function would end before the commit.  The receiver does
+	-- not wait longer than patience: an event that it has refused must not be
+	-- stored later, nor a session be left behind for each.
+	ok := set_config('synchronous_commit', 'on', true) is not null;
+	ok := set_config('lock_timeout', greatest(patience, 1)::text, true) is not null;
+	ok := pg_advisory_xact_lock(32489964762525547) is null; -- 'smshook' in ASCII
 
-	insert into sms.rejected (received_at, source, remote_addr, http_status,
-		reason, content_type, body, ingest_id)
-	select i.received_at, i.source, i.remote_addr, i.http_status,
-		i.reason, i.content_type, i.raw, i.ingest_id
-	from unnest(ingest.ingest_id, ingest.received_at, ingest.source,
-		ingest.remote_addr, ingest.http_status, ingest.reason,
-		ingest.content_type, ingest.raw)
-		as i(ingest_id, received_at, source, remote_addr, http_status, reason,
-			content_type, raw)
-	where i.http_status is not null and ( -- by smshook rejected retry
-		select e.id from sms.event e where e.ingest_id = i.ingest_id) is null
-	on conflict do nothing;
+	if array_remove(http_status, null) <> '{}' then
+		insert into sms.rejected (received_at, source, remote_addr, http_status,
+			reason, content_type, body, ingest_id)
+		select i.received_at, i.source, i.remote_addr, i.http_status,
+			i.reason, i.content_type, i.raw, i.ingest_id
+		from unnest(ingest.ingest_id, ingest.received_at, ingest.source,
+			ingest.remote_addr, ingest.http_status, ingest.reason,
+			ingest.content_type, ingest.raw)
+			as i(ingest_id, received_at, source, remote_addr, http_status, reason,
+				content_type, raw)
+		where i.http_status is not null and ( -- by smshook rejected retry
+			select e.id from sms.event e where e.ingest_id = i.ingest_id) is null
+		on conflict do nothing;
+	end if;
 
-	-- Of arrays the planner expects ten elements; with a loop for the join of
-	-- input and seen a batch would take the square of its size.
-	perform set_config('enable_nestloop', 'off', true);
 	with input as materialized (
-		select i.*, nextval('sms.event_id') as id
-		from (
-			select i.*, case when i.zone is null
-				then i.wall_clock at time zone 'UTC'
+		select i.*, nextval('sms.event_id') as id,
+			case when i.zone is null then i.wall_clock at time zone 'UTC'
 				else sms.at_zone(i.wall_clock, i.zone) end as occurred_at
-			from unnest(ingest.ingest_id, ingest.received_at,
-				ingest.source, ingest.kind, ingest.message_id, ingest.phone,
-				ingest.device_id, ingest.device_name, ingest.channel,
-				ingest.status, ingest.status_code, ingest.status_text,
-				ingest.body, ingest.media_url, ingest.occurred_at,
-				ingest.zone, ingest.note, ingest.payload, ingest.raw,
-				ingest.digest, ingest.http_status) with ordinality
-				as i(ingest_id, received_at, source, kind, message_id, phone,
-				device_id, device_name, channel, status, status_code,
-				status_text, body, media_url, wall_clock, zone, note,
-				payload, raw, digest, http_status, n)
-			where i.http_status is null and (
-				select e.id from sms.event e
-				where e.ingest_id = i.ingest_id) is null
-			order by i.n
-		) i
-	), seen as (
-		insert into sms.recent_body as r (source, digest, first_id, last_at)
-		select i.source, i.digest, min(i.id), max(i.received_at)
-		from input i where i.digest is not null
-		group by i.source, i.digest
-		on conflict (source, digest) do update set
-			first_id = case
-				when r.last_at < excluded.last_at - interval '7 days'
-				then excluded.first_id else r.first_id end,
+		from unnest(ingest.ingest_id, ingest.received_at,
+			ingest.source, ingest.kind, ingest.message_id, ingest.phone,
+			ingest.device_id, ingest.device_name, ingest.channel,
+			ingest.status, ingest.status_code, ingest.status_text,
+			ingest.body, ingest.media_url, ingest.occurred_at,
+			ingest.zone, ingest.note, ingest.payload, ingest.raw,
+			ingest.digest, ingest.http_status) with ordinality
+			as i(ingest_id, received_at, source, kind, message_id, phone,
+			device_id, device_name, channel, status, status_code,
+			status_text, body, media_url, wall_clock, zone, note,
+			payload, raw, digest, http_status, n)
+		where i.http_status is null and (
+			select e.id from sms.event e
+			where e.ingest_id = i.ingest_id) is null
+	), seen as materialized ( -- under the lock nobody else adds one meanwhile
+		select b.digest, b.at, coalesce(case when (b.known).last_at >= b.at - interval '7 days'
+			then (b.known).first_id end, b.id) as first_id, b.known is not null as is_known
+		from (
+			select i.digest, min(i.id) as id, max(i.received_at) as at,
+				(select r from sms.recent_body r where r.digest = i.digest) as known
+			from input i where i.digest is not null
+			group by i.digest
+		) b
+	), fresh as (
+		insert into sms.recent_body (digest, first_id, last_at)
+		select s.digest, s.first_id, s.at from seen s where not s.is_known
+	), again as (
+		insert into sms.recent_body as r (digest, first_id, last_at)
+		select s.digest, s.first_id, s.at from seen s where s.is_known
+		on conflict (digest) do update set first_id = excluded.first_id,
 			last_at = greatest(r.last_at, excluded.last_at)
-		returning r.source, r.digest, r.first_id
 	), stored as (
 		insert into sms.event (id, received_at, occurred_at, source, kind,
 			message_id, phone, device_id, device_name, channel, status,
@@ -337,90 +343,91 @@ begin
 				then concat_ws('; ', i.note, 'occurred_at: unknown time zone')
 				else i.note end,
 			i.payload, i.raw, i.ingest_id, nullif(s.first_id, i.id)
-		from input i left join seen s
-			on s.source = i.source and s.digest = i.digest
+		from input i left join seen s on s.digest = i.digest
 		order by i.id
-		returning id
+		returning id, kind, message_id, status, keyword, duplicate_of
 	)
-	select array_agg(s.id) into ids from stored s;
-	perform set_config('enable_nestloop', 'on', true);
+	select array_agg(s.id), array_agg(s.duplicate_of),
+		-- Anyone may LISTEN: no number and no text.  A payload is 8000 bytes at most.
+		count(case when notify and s.duplicate_of is null then pg_notify('sms_event', case
+			when s.kind = 'delivery_status' and octet_length(s.message_id) <= 1024
+			then format('{"id":%s,"kind":"delivery_status","message_id":%s,"status":"%s"}',
+				s.id, to_json(s.message_id), s.status)
+			else format('{"id":%s,"kind":%s}', s.id, to_json(left(s.kind, 64))) end)
+		end) + count(case when notify and s.duplicate_of is null and s.keyword is not null
+			then (select count(pg_notify(k.channel,
+				format('{"id":%s,"kind":"incoming_sms"}', s.id)))
+				from sms.keyword k where k.keyword = s.keyword) end)
+	into ids, firsts, n_told from stored s;
 
 	-- The batch's best event of each message meets what is known of it.  What
 	-- the better one does not tell (number, device) is taken from the others.
 	-- Ids longer than an index takes stay in sms.event alone.
-	insert into sms.message as m (source, message_id, status, status_code,
-		status_text, occurred_at, received_at, event_id, phone, device_id)
-	select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,
-		e.status_code, e.status_text, e.occurred_at, e.received_at, e.id,
-		first_value(e.phone) over (partition by e.source, e.message_id
-			order by e.phone is null, e.rank desc, e.at desc, e.id desc),
-		first_value(e.device_id) over (partition by e.source, e.message_id
-			order by e.device_id is null, e.rank desc, e.at desc, e.id desc)
-	from (
-		select *, sms.status_rank(status, status_code) as rank,
-			coalesce(occurred_at, received_at) as at
-		from sms.event
-		where id = any (ids) and kind = 'delivery_status'
-			and duplicate_of is null and status is not null
-			and octet_length(message_id) <= 1024
-	) e
-	order by e.source, e.message_id, e.rank desc, e.at desc, e.id desc
-	on conflict (source, message_id) do update set
-		(status, status_code, status_text, occurred_at, received_at, event_id,
-			phone, device_id)
-		= (select b.status, b.status_code, b.status_text, b.occurred_at,
-				b.received_at, b.event_id,
-				coalesce(b.phone, m.phone, excluded.phone),
-				coalesce(b.device_id, m.device_id, excluded.device_id)
-			from (values
-				(m.status, m.status_code, m.status_text, m.occurred_at,
-					m.received_at, m.event_id, m.phone, m.device_id),
-				(excluded.status, excluded.status_code, excluded.status_text,
-					excluded.occurred_at, excluded.received_at,
-					excluded.event_id, excluded.phone, excluded.device_id))
-				as b(status, status_code, status_text, occurred_at,
-					received_at, event_id, phone, device_id)
-			order by sms.status_rank(b.status, b.status_code) desc,
-				coalesce(b.occurred_at, b.received_at) desc, b.event_id desc
-			limit 1);
-
-	-- Anyone may LISTEN: no number and no text.  A payload is 8000 bytes at most.
-	if notify then
-		perform pg_notify('sms_event', case
-			when e.kind = 'delivery_status' and octet_length(e.message_id) <= 1024
-			then format('{"id":%s,"kind":"delivery_status","message_id":%s,"status":"%s"}',
-				e.id, to_json(e.message_id), e.status)
-			else format('{"id":%s,"kind":%s}', e.id, to_json(left(e.kind, 64))) end)
-		from sms.event e
-		where e.id = any (ids) and e.duplicate_of is null
-		order by e.id;
-		perform pg_notify(k.channel,
-			format('{"id":%s,"kind":"incoming_sms"}', e.id))
-		from sms.event e join sms.keyword k on k.keyword = e.keyword
-		where e.id = any (ids) and e.duplicate_of is null
-		order by e.id;
+	if 'delivery_status' = any (kind) then
+		insert into sms.message as m (source, message_id, status, status_code,
+			status_text, occurred_at, received_at, event_id, phone, device_id)
+		select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,
+			e.status_code, e.status_text, e.occurred_at, e.received_at, e.id,
+			first_value(e.phone) over (partition by e.source, e.message_id
+				order by e.phone is null, e.rank desc, e.at desc, e.id desc),
+			first_value(e.device_id) over (partition by e.source, e.message_id
+				order by e.device_id is null, e.rank desc, e.at desc, e.id desc)
+		from (
+			select *, sms.status_rank(status, status_code) as rank,
+				coalesce(occurred_at, received_at) as at
+			from sms.event
+			where id = any (ids) and kind = 'delivery_status'
+				and duplicate_of is null and status is not null
+				and octet_length(message_id) <= 1024
+		) e
+		order by e.source, e.message_id, e.rank desc, e.at desc, e.id desc
+		on conflict (source, message_id) do update set
+			(status, status_code, status_text, occurred_at, received_at, event_id,
+				phone, device_id)
+			= (select b.status, b.status_code, b.status_text, b.occurred_at,
+					b.received_at, b.event_id,
+					coalesce(b.phone, m.phone, excluded.phone),
+					coalesce(b.device_id, m.device_id, excluded.device_id)
+				from (values
+					(m.status, m.status_code, m.status_text, m.occurred_at,
+						m.received_at, m.event_id, m.phone, m.device_id),
+					(excluded.status, excluded.status_code, excluded.status_text,
+						excluded.occurred_at, excluded.received_at,
+						excluded.event_id, excluded.phone, excluded.device_id))
+					as b(status, status_code, status_text, occurred_at,
+						received_at, event_id, phone, device_id)
+				order by sms.status_rank(b.status, b.status_code) desc,
+					coalesce(b.occurred_at, b.received_at) desc, b.event_id desc
+				limit 1);
 	end if;
 
-	-- Bodies that are too old to compare with, some with each batch.
-	delete from sms.recent_body r where r.ctid = any (array(
-		select o.ctid from sms.recent_body o
-		where o.last_at < now() - interval '7 days'
-		order by o.last_at limit 2 * cardinality(ingest.ingest_id)));
+	-- Bodies that are too old to compare with, some now and then.
+	if (ids[1] - 1) / 64 <> ids[cardinality(ids)] / 64 then
+		delete from sms.recent_body r where r.ctid = any (array(
+			select o.ctid from sms.recent_body o
+			where o.last_at < now() - interval '7 days'
+			order by o.last_at limit 128 + 2 * n_events));
+	end if;
 
-	return query
-	select i.n, e.id, e.duplicate_of
-	from unnest(ingest.ingest_id) with ordinality as i(ingest_id, n)
-	left join lateral (
-		select e.id, e.duplicate_of from sms.event e
-		where e.ingest_id = i.ingest_id
-		offset 0 -- looked up one by one
-	) e on true
-	order by i.n;
+	if cardinality(ids) = n_events then
+		return query select i.n, i.id, i.first
+			from unnest(ids, firsts) with ordinality as i(id, first, n);
+	else -- bodies that are no events, and events that were stored before
+		return query
+		select i.n, e.id, e.duplicate_of
+		from unnest(ingest.ingest_id) with ordinality as i(ingest_id, n)
+		left join lateral (
+			select e.id, e.duplicate_of from sms.event e
+			where e.ingest_id = i.ingest_id
+			offset 0 -- looked up one by one
+		) e on true
+		order by i.n;
+	end if;
 end
 $$;
 comment on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], text[], text[], text[], text[], int[], text[], text[], text[],
-	timestamp[], text[], text[], jsonb[], bytea[], bytea[], int[], text[], text[],
+	timestamp[], text[], text[], jsonb[], bytea[], uuid[], int[], text[], text[],
 	text[], boolean, int) is
 	'Stores a batch of webhooks: one array a column, one element an event. '
 	'Returns n (from 1), the id (null for a rejected body) and duplicate_of. '

@@ -7,9 +7,10 @@
 struct type {
 	uint32_t oid, array_oid;
 };
-static const struct type UUID = {2950, 2951}, TIMESTAMPTZ = {1184, 1185},
-			 TIMESTAMP = {1114, 1115}, STRING = {25, 1009}, INT4 = {23, 1007},
-			 JSONB = {3802, 3807}, BYTEA = {17, 1001};
+static const struct type UUID = {2950, 2951}, DIGEST = {2950, 2951},
+			 TIMESTAMPTZ = {1184, 1185}, TIMESTAMP = {1114, 1115},
+			 STRING = {25, 1009}, INT4 = {23, 1007}, JSONB = {3802, 3807},
+			 BYTEA = {17, 1001};
 
 /* The arguments of sms.ingest in their order, each an array. */
 static const struct column {
@@ -35,7 +36,7 @@ static const struct column {
     {&STRING, offsetof(struct event, note)},
     {&JSONB, offsetof(struct event, payload)},
     {&BYTEA, offsetof(struct event, raw)},
-    {&BYTEA, offsetof(struct event, digest)},
+    {&DIGEST, offsetof(struct event, digest)},
     {&INT4, offsetof(struct event, http_status)},
     {&STRING, offsetof(struct event, reason)},
     {&STRING, offsetof(struct event, content_type)},

@@ -38,7 +38,8 @@ event_restore(struct event *ev, struct text wire, struct text source, int64_t re
 	memcpy(ev->ingest_id, ingest_id, sizeof ev->ingest_id);
 	ev->status_code = ev->http_status = EVENT_NO_INT;
 	ev->occurred_at = EVENT_NO_TIME;
-	sha256(wire, full);
+	const struct text parts[] = {source, {"", 1}, wire};
+	sha256_of(parts, 3, full);
 	memcpy(ev->digest_bytes, full, EVENT_DIGEST_LEN);
 	ev->digest = (struct text){(const char *)ev->digest_bytes, EVENT_DIGEST_LEN};
 }

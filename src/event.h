@@ -24,7 +24,7 @@ struct event {
 	int64_t received_at; /* UTC */
 	unsigned char ingest_id[16];
 	unsigned char digest_bytes[EVENT_DIGEST_LEN];
-	struct text digest; /* of wire; absent in a rejected body */
+	struct text digest; /* of source and wire; absent in a rejected body */
 
 	/* set by decode() */
 	struct text kind, message_id, phone, device_id, device_name, channel;

@@ -8,9 +8,16 @@ _Static_assert(SHA256_LEN == SHA256_DIGEST_SIZE, "length of a digest");
 void
 sha256(struct text t, unsigned char digest[SHA256_LEN])
 {
+	sha256_of(&t, 1, digest);
+}
+
+void
+sha256_of(const struct text *parts, size_t n, unsigned char digest[SHA256_LEN])
+{
 	struct sha256_ctx ctx;
 	sha256_init(&ctx);
-	sha256_update(&ctx, t.len, (const uint8_t *)t.ptr);
+	for (size_t i = 0; i < n; i++)
+		sha256_update(&ctx, parts[i].len, (const uint8_t *)parts[i].ptr);
 	sha256_digest(&ctx, SHA256_LEN, digest);
 	explicit_bzero(&ctx, sizeof ctx); /* it holds the end of the text */
 }

@@ -9,6 +9,9 @@ enum { SHA256_LEN = 32 };
 
 void sha256(struct text t, unsigned char digest[SHA256_LEN]);
 
+/* Of n parts, one after the other. */
+void sha256_of(const struct text *parts, size_t n, unsigned char digest[SHA256_LEN]);
+
 /* In a time that does not depend on the digests. */
 bool sha256_is(const unsigned char a[SHA256_LEN], const unsigned char b[SHA256_LEN]);
 

@@ -37,7 +37,9 @@ language sql as $$
 		array[null, null, 'a note', null, null],
 		array[null, null, null, null, null]::pg_catalog.jsonb[],
 		array[null, null, null, '\x01', null]::pg_catalog.bytea[],
-		array['\x01', '\x02', '\x02', '\x03', '\x04']::pg_catalog.bytea[],
+		array['00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002',
+			'00000000-0000-0000-0000-000000000002', null,
+			'00000000-0000-0000-0000-000000000004']::pg_catalog.uuid[],
 		array[null, null, null, 422, null],
 		array[null, null, null, 'no', null],
 		array[null, null, null, null, null]::pg_catalog.text[],
@@ -194,7 +196,7 @@ begin
 			'(sfunc = %1$s.counted, stype = bigint, initcond = 0)', s);
 		foreach o slice 1 in array '{{=,text,text},{=,uuid,uuid},{=,bigint,bigint},
 			{=,integer,integer},{>,integer,integer},{<=,integer,integer},
-			{*,integer,integer},{<,timestamptz,timestamptz},{=,bytea,bytea},
+			{*,integer,integer},{/,bigint,integer},{<,timestamptz,timestamptz},{=,bytea,bytea},
 			{>,timestamptz,timestamptz},{-,timestamptz,interval},{>,bigint,bigint},
 			{=,tid,tid},{~,text,text},{||,text,text},{<,bigint,bigint},
 			{<=,bigint,bigint},{<,integer,integer},{>=,integer,integer},
@@ -209,12 +211,12 @@ begin
 			f := format('%s.%I', s, 'operator ' || array_to_string(o, ' '));
 			execute format('create function %s(%s, %s) returns %s language plpgsql '
 				'as ''begin raise exception $m$hijacked: %s$m$; end''', f, o[2], o[3],
-				case when o[1] in ('*', '-', '+', '^', '||') then o[2] else 'boolean' end, o);
+				case when o[1] in ('*', '-', '+', '^', '||', '/') then o[2] else 'boolean' end, o);
 			execute format('create operator %s.%s (leftarg = %s, rightarg = %s, '
 				'function = %s)', s, o[1], o[2], o[3], f);
 		end loop;
 		foreach f in array '{event,message,rejected,keyword,recent_body,input,
-			seen,stored,unnest,m,r,s,k,o,i,e,consumer,lease,dead_letter,reply_taken,
+			seen,stored,fresh,again,unnest,m,r,s,k,o,i,e,consumer,lease,dead_letter,reply_taken,
 			c,l,d,t,u,g,h,back,gone,leased,dead,unseen,his}'::text[] loop
 			execute format('create table %s.%I as select 1 as hijacked', s, f);
 			execute format('grant all on %s.%I to public', s, f);

@@ -9,6 +9,10 @@ create extension dblink;
 
 create schema t;
 
+-- That of a body and its source, such as the receiver makes.
+create function t.digest(body bytea, source text default 'test') returns uuid
+language sql as $$ select md5(source || ' ' || body)::uuid $$;
+
 -- sms.ingest with a JSON object an event and what is left out filled in.
 create function t.ingest(events jsonb, notify boolean default false)
 returns table (n bigint, id bigint, duplicate_of bigint) language sql as $$
@@ -34,7 +38,7 @@ returns table (n bigint, id bigint, duplicate_of bigint) language sql as $$
 			array_agg(e.note) as note,
 			array_agg(e.payload) as payload,
 			array_agg(e.raw) as raw,
-			array_agg(e.digest) as digest,
+			array_agg(t.digest(e.digest, coalesce(e.source, 'test'))) as digest,
 			array_agg(e.http_status) as http_status,
 			array_agg(e.reason) as reason,
 			array_agg(e.content_type) as content_type,

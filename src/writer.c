@@ -10,15 +10,19 @@
 /* A commit ends by the deadline of its events, unless something hangs. */
 enum { GRACE_MS = 150 };
 
-/* One call of writer_submit(), or what it has left behind. */
+/* One call of writer_submit(), or what it has left behind.  Those who wait do not
+ * meet at one mutex when they are woken, all at once. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
 	int64_t deadline;
-	enum err result;
-	bool is_taken, is_done; /* by w->mutex */
-	bool is_left;           /* nobody waits for it any more; by w->mutex */
-	pthread_cond_t done;    /* by w->mutex */
-	TAILQ_ENTRY(waiting) link;
+	bool is_taken;             /* by w->mutex */
+	TAILQ_ENTRY(waiting) link; /* by w->mutex */
+
+	pthread_mutex_t mutex;
+	pthread_cond_t done; /* by mutex */
+	enum err result;     /* by mutex */
+	bool is_done;        /* by mutex */
+	bool is_left;        /* nobody waits for it any more; by mutex */
 };
 
 struct writer {
@@ -56,15 +60,6 @@ writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->work, NULL);
 	return w->batch && w->events ? ERR_OK : ERR_MEMORY;
-}
-
-static void
-give_up(struct writer *w, struct waiting *x)
-{
-	TAILQ_REMOVE(&w->waiting, x, link);
-	x->result = ERR_BUSY;
-	x->is_done = true;
-	w->stats.failed += x->ev != NULL;
 }
 
 static bool
@@ -112,7 +107,7 @@ commit(struct writer *w, size_t n)
 	enum err e = store_commit(w->store, w->events, n_events, deadline);
 	if (n_events < n)
 		store_stats(w->store, &w->seen);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) /* nobody looks at it before it is done */
 		w->batch[i]->result = w->batch[i]->ev ? w->batch[i]->ev->result : e;
 }
 
@@ -138,29 +133,36 @@ discard(struct waiting *x)
 		event_free(x->ev);
 	free(x->ev);
 	pthread_cond_destroy(&x->done);
+	pthread_mutex_destroy(&x->mutex);
 	free(x);
 }
 
-/* After this the events of the batch are their owners' again. */
 static void
-release(struct writer *w, size_t n)
+count_batch(struct writer *w, size_t n)
 {
 	bool has_events = false;
-	for (size_t i = 0; i < n; i++) {
-		struct waiting *x = w->batch[i];
-		if (x->ev) {
+	pthread_mutex_lock(&w->mutex);
+	for (size_t i = 0; i < n; i++)
+		if (w->batch[i]->ev) {
 			has_events = true;
-			count(&w->stats, x->ev);
+			count(&w->stats, w->batch[i]->ev);
 		}
-		x->is_done = true;
-		if (x->is_left)
-			discard(x);
-		else
-			pthread_cond_signal(&x->done);
-	}
 	w->stats.commits += has_events;
 	w->stats.store = w->seen;
-	w->is_hanging = false;
+	pthread_mutex_unlock(&w->mutex);
+}
+
+/* After this the event is its owner's again. */
+static void
+release(struct waiting *x)
+{
+	pthread_mutex_lock(&x->mutex);
+	bool is_left = x->is_left;
+	x->is_done = true;
+	pthread_cond_signal(&x->done);
+	pthread_mutex_unlock(&x->mutex);
+	if (is_left)
+		discard(x);
 }
 
 /* Holds the mutex but while it waits or commits. */
@@ -179,8 +181,11 @@ run(void *arg)
 			continue;
 		pthread_mutex_unlock(&w->mutex);
 		commit(w, n);
+		count_batch(w, n);
+		for (size_t i = 0; i < n; i++)
+			release(w->batch[i]);
 		pthread_mutex_lock(&w->mutex);
-		release(w, n);
+		w->is_hanging = false; /* none of the batch can be left any more */
 	}
 	pthread_mutex_unlock(&w->mutex);
 	return NULL;
@@ -220,31 +225,46 @@ writer_close(struct writer **writer)
 	*writer = NULL;
 }
 
-static int64_t
-end_of(const struct waiting *x)
+/* False at the time until. */
+static bool
+wait_until_done(struct waiting *x, int64_t until)
 {
-	return x->deadline + (x->is_taken ? GRACE_MS : 0);
+	struct timespec t = {until / 1000, (long)(until % 1000) * 1000000};
+	pthread_mutex_lock(&x->mutex);
+	while (!x->is_done && clock_left(until) > 0)
+		pthread_cond_timedwait(&x->done, &x->mutex, &t);
+	bool is_done = x->is_done;
+	pthread_mutex_unlock(&x->mutex);
+	return is_done;
 }
 
-/* With the mutex held.  False: it hangs, and was left to the writer. */
+/* Takes it out of the queue, where it still is.  False: the writer has it. */
 static bool
-wait_until_done(struct writer *w, struct waiting *x)
+give_up(struct writer *w, struct waiting *x)
 {
-	while (!x->is_done) {
-		int64_t end = end_of(x);
-		struct timespec until = {end / 1000, (long)(end % 1000) * 1000000};
-		pthread_cond_timedwait(&x->done, &w->mutex, &until);
-		if (x->is_done || clock_left(end_of(x)) > 0)
-			continue;
-		if (x->is_taken) {
-			log_error(
-			    "a commit hangs: is it a disk, or the lookup of a name?");
-			x->is_left = w->is_hanging = true;
-			return false;
-		}
-		give_up(w, x);
+	pthread_mutex_lock(&w->mutex);
+	bool is_ours = !x->is_taken;
+	if (is_ours) {
+		TAILQ_REMOVE(&w->waiting, x, link);
+		w->stats.failed += x->ev != NULL;
 	}
-	return true;
+	pthread_mutex_unlock(&w->mutex);
+	return is_ours;
+}
+
+/* Leaves it to the writer, which hangs.  False: it has just been done. */
+static bool
+leave(struct writer *w, struct waiting *x)
+{
+	pthread_mutex_lock(&w->mutex);
+	pthread_mutex_lock(&x->mutex);
+	bool is_left = x->is_left = !x->is_done;
+	w->is_hanging = w->is_hanging || is_left;
+	pthread_mutex_unlock(&x->mutex);
+	pthread_mutex_unlock(&w->mutex);
+	if (is_left)
+		log_error("a commit hangs: is it a disk, or the lookup of a name?");
+	return is_left;
 }
 
 /* Without a thread: commits by itself. */
@@ -260,34 +280,43 @@ submit_alone(struct writer *w, struct event *ev, int64_t deadline)
 	return x.result;
 }
 
+/* False when nobody is to wait for it: the writer hangs. */
+static bool
+enqueue(struct writer *w, struct waiting *x)
+{
+	pthread_mutex_lock(&w->mutex);
+	bool is_hanging = w->is_hanging;
+	if (is_hanging) {
+		w->stats.failed += x->ev != NULL;
+	} else {
+		TAILQ_INSERT_TAIL(&w->waiting, x, link);
+		pthread_cond_signal(&w->work);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return !is_hanging;
+}
+
 enum err
 writer_submit(struct writer *w, struct event **ev, int64_t deadline)
 {
 	if (!w->is_running)
 		return submit_alone(w, *ev, deadline);
 	struct waiting *x = calloc(1, sizeof *x);
-	enum err e = ERR_BUSY;
 	if (!x)
 		return ERR_MEMORY;
 	x->ev = *ev;
 	x->deadline = deadline;
+	x->result = ERR_BUSY;
+	pthread_mutex_init(&x->mutex, NULL);
 	pthread_cond_init(&x->done, &w->monotonic);
-	pthread_mutex_lock(&w->mutex);
-	TAILQ_INSERT_TAIL(&w->waiting, x, link);
-	pthread_cond_signal(&w->work);
-	bool is_ours = true;
-	if (w->is_hanging) /* nobody else is to wait for that */
-		give_up(w, x);
-	else
-		is_ours = wait_until_done(w, x);
-	pthread_mutex_unlock(&w->mutex);
-	if (is_ours) {
-		e = x->result;
-		pthread_cond_destroy(&x->done);
-		free(x);
-	} else {
+	if (enqueue(w, x) && !wait_until_done(x, deadline) && !give_up(w, x) &&
+	    !wait_until_done(x, deadline + GRACE_MS) && leave(w, x)) {
 		*ev = NULL;
+		return ERR_BUSY;
 	}
+	enum err e = x->result;
+	x->ev = NULL; /* it is the caller's */
+	discard(x);
 	return e;
 }
 

@@ -129,7 +129,7 @@ wal_writer_flush_after = 100MB
 autovacuum = off
 checkpoint_timeout = 1h
 """
-PIN = "perform set_config('synchronous_commit', 'on', true);"
+PIN = "ok := set_config('synchronous_commit', 'on', true) is not null;"
 
 
 class LazyPostgres(pg.Postgres):

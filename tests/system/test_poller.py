@@ -87,9 +87,9 @@ def test_without_the_lock_rows_are_missed(start, programs, top, new_database):
     database = new_database()
     source = database.value("""select pg_get_functiondef(oid) from pg_proc
         where proname = 'ingest' and pronamespace = 'sms'::regnamespace""")
-    call = "perform pg_advisory_xact_lock("
+    call = "ok := pg_advisory_xact_lock("
     assert source.count(call) == 1
-    database.connection.execute(source.replace(call, "perform ("))
+    database.connection.execute(source.replace(call, "ok := ("))
 
     def until(seconds, database, poller):
         rows = database.value("select count(*) from sms.event where id <= %s", poller.last)

@@ -190,6 +190,19 @@ class SmshookCgi(Cgi):
         super().__init__(stand, "smshook_cgi", params)
 
 
+def empty_cgi(stand):
+    """The same of a program that does nothing."""
+    program = compiled(stand.top, "nothing", (HERE / "peers/nothing.c").read_text())
+    return Cgi(stand, "empty_cgi", lambda _: {"SCRIPT_FILENAME": program})
+
+
+def compiled(folder, name, source, *flags):
+    compiler = need("cc", "build-essential")
+    text = write(folder / f"{name}.c", source)
+    subprocess.run([compiler, "-O2", *flags, "-o", str(folder / name), str(text)], check=True)
+    return folder / name
+
+
 def php_params(stand, table, script, **more):
     return {"SCRIPT_FILENAME": script, "PEER_TOKEN": stand.token, "PEER_TABLE": table,
             "PEER_DSN": "pgsql:" + stand.peer_dsn().replace(" ", ";"), **more}
@@ -272,7 +285,7 @@ class Webhook(Contender):
             "pass-environment-to-command": [{"source": "entire-payload", "envname": "PAYLOAD"}],
         }]))
         self.start([program, "-hooks", hooks, "-ip", "127.0.0.1", "-port", port],
-                   is_ready=lambda: run(["/bin/sh", "-c", "true"]) and listens(port))
+                   is_ready=lambda: listens(port))
         self.part = proxy("webhook", f"127.0.0.1:{port}", "/hooks/")
 
 
@@ -283,20 +296,23 @@ def listens(port):
 
 CONTENDERS = {"smshook": Smshook, "empty": Empty, "smshook_cgi": SmshookCgi, "php_fpm": PhpFpm,
               "php_cgi": PhpCgi, "node": Node, "webhook": Webhook}
-OTHERS = {"two": two}
+OTHERS = {"two": two, "empty_cgi": empty_cgi}
 
 
 # ------------------------------------------------------------------ stands
 
 class Stand:
     """A PostgreSQL, contenders that write into it, and nginx in front of them.
-    say: tells of a contender that cannot be had."""
+    say: tells of a contender that cannot be had; preload: the source of a library
+    for PostgreSQL; databases: names of databases with a receiver each."""
 
     def __init__(self, names, say=print, preload=None, databases=()):
         self.top = new_folder(os.environ.get("TMPDIR"), "bench")
         self.top.chmod(0o755)
         self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
         self.programs = rx.install(self.top)
+        if preload:
+            preload = compiled(self.top, "preload.so", preload.read_text(), "-shared", "-fPIC")
         self.cluster = Postgres(self.top, preload)
         self.database = prepare(self.cluster, self.migrate)
         self.peers = self.cluster.create()
@@ -311,13 +327,15 @@ class Stand:
             copy = self.cluster.create(f"template {self.database}")
             self.contenders[name] = Smshook(self, name, database=copy)
             self.contenders[name].database = copy
-        self.nginx = Nginx(self.top, [c.part for c in self.contenders.values()])
+        parts = [c.part for c in self.contenders.values()]
+        self.nginx = Nginx(self.top, parts) if parts else None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.nginx.stop()
+        if self.nginx:
+            self.nginx.stop()
         for c in self.contenders.values():
             c.stop()
         self.cluster.stop(signal.SIGQUIT)

@@ -1,6 +1,5 @@
 """Each part of the measurements is a function that puts raw figures into a Record."""
 import contextlib
-import os
 import select
 import shutil
 import signal
@@ -11,11 +10,10 @@ import time
 from dataclasses import dataclass, field
 
 import bulk
-from contenders import BUILD, HERE, Stand, cpu_seconds, memory, need
-from drivers import cgi_variables, post
+from contenders import BUILD, HERE, Stand, cpu_seconds, memory
 from harness import metrics
 from load import sms
-from process import SLOW, new_folder, plain_user, run, wait_for, write
+from process import run, wait_for, write
 from servers import SOURCE
 from test_abuse import HALF, HEAD, crowd
 from traffic import Client, Wrk, bare_commit_ms, paced, wrk
@@ -186,12 +184,12 @@ def wait_up(stand, contender):
 def cgi(rec):
     """A process a request, by one connection: into PostgreSQL, and into the spool."""
     names = [n for n in ("smshook_cgi", "php_cgi") if n in rec.names]
-    with Stand(names, say) as stand:
+    with Stand(["empty_cgi", *names], say) as stand:
         for round_ in rec.few():
             for c in stand.contenders:
                 r = wrk(stand, c, 1, rec.seconds)
                 rec.load("cgi", c, "postgresql", round_, r)
-                say(f"cgi, round {round_}: {c}, into PostgreSQL: {r.p50:.2f} ms")
+                say(f"cgi, round {round_}: {c}, with PostgreSQL: {r.p50:.2f} ms")
             if "smshook_cgi" not in stand.contenders:
                 continue
             stand.cluster.stop(signal.SIGQUIT)
@@ -199,48 +197,6 @@ def cgi(rec):
             rec.load("cgi", "smshook_cgi", "spool", round_, r)
             say(f"cgi, round {round_}: smshook_cgi, into the spool: {r.p50:.2f} ms")
             wait_up(stand, stand["smshook_cgi"])
-        if "smshook_cgi" in stand.contenders:
-            cgi_processes(rec, stand)
-
-
-def cgi_processes(rec, stand, times=200):
-    """Without web server and wrapper, beside a program that does nothing."""
-    c = stand["smshook_cgi"]
-    empty = str(compiled(stand.top, "empty", "int main(void) { return 0; }\n"))
-    program, body = str(stand.programs / "smshook.fcgi"), sms("hello")
-    variables = {**cgi_variables(post(stand.token, body)),
-                 b"SMSHOOK_CONFIG": str(c.config).encode()}
-    for setting in ("postgresql", "spool"):
-        if setting == "spool":
-            stand.cluster.stop(signal.SIGQUIT)
-        pairs = [(cgi_time(empty, {}, b""), cgi_time(program, variables, body))
-                 for _ in range(times)]
-        for who, column in zip(("nothing", "smshook"), zip(*pairs)):
-            rec.add("process", who, setting, 1, p50_ms=statistics.median(column))
-            say(f"process: {who}, {setting}: {statistics.median(column):.2f} ms")
-    wait_up(stand, c)
-
-
-def compiled(folder, name, source, *flags):
-    compiler = need("cc", "build-essential")
-    text = write(folder / f"{name}.c", source)
-    subprocess.run([compiler, "-O2", *flags, "-o", str(folder / name), str(text)], check=True)
-    return folder / name
-
-
-def cgi_time(program, variables, body):
-    """Milliseconds of one process, body on its standard input."""
-    read, w = os.pipe()
-    os.write(w, body)
-    os.close(w)
-    null = subprocess.DEVNULL
-    began = time.perf_counter()
-    done = subprocess.Popen([program], env=variables, stdin=read, stdout=null, stderr=null,
-                            **plain_user())
-    done.wait(SLOW)
-    took = time.perf_counter() - began
-    os.close(read)
-    return 1000 * took
 
 
 @part
@@ -396,26 +352,12 @@ def two(rec):
 def slow(rec):
     """A disk whose flush takes 5 ms."""
     names = [n for n in ("smshook", "php_fpm", "node") if n in rec.names]
-    folder = BUILD / "bench"
-    folder.mkdir(exist_ok=True)
-    library = compiled(folder, "slow_flush.so", (HERE / "slow_flush.c").read_text(),
-                       "-shared", "-fPIC")
-    with library_for_all(library) as path, Stand(names, say, preload=path) as stand:
+    with Stand(names, say, preload=HERE / "slow_flush.c") as stand:
         for round_ in rec.few():
             for name in stand.contenders:
                 r = wrk(stand, name, 64, max(rec.seconds, 1))
                 rec.load("slow", name, 64, round_, r)
                 tell("slow", round_, name, 64, r)
-
-
-@contextlib.contextmanager
-def library_for_all(library):
-    """A copy where PostgreSQL's user can read it."""
-    folder = new_folder(os.environ.get("TMPDIR"), "lib")
-    try:
-        yield write(folder / library.name, library.read_bytes(), 0o755)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @part

@@ -1,6 +1,6 @@
 -- Bodies for wrk: deliveries and incoming SMS, of two dialects, each body
 -- different.  load.py puts in PATH and FIRST, a number that no other run has.
-local threads, n, id = 0, 0, 0
+local threads, n = 0, 0 -- and id, which setup() gives each thread
 local head = "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" ..
 	"Content-Length: "
 local format = string.format

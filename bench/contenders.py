@@ -217,8 +217,8 @@ class PhpCgi(Cgi):
 
 
 class PhpFpm(Contender):
-    CHILDREN = int(os.environ.get("SMSHOOK_BENCH_PHP", "16"))
-    KEEP = "SMSHOOK_BENCH_PHP_KEEP" in os.environ
+    """No kept connections: each would hold a child."""
+    CHILDREN = 8
 
     def __init__(self, stand):
         super().__init__(stand, "php_fpm")
@@ -231,27 +231,26 @@ daemonize = no
 listen = {self.socket}
 listen.backlog = 4096
 pm = static
-pm.max_children = {self.CHILDREN}
+pm.max_children = {stand.pool or self.CHILDREN}
 php_admin_value[opcache.enable] = 1
 php_admin_value[opcache.validate_timestamps] = 0
 """)
         self.start([program, "-F", "-y", config])
         script = write(self.folder / "webhook.php", (HERE / "peers/webhook.php").read_bytes())
-        self.part = fastcgi("php_fpm", [self.socket], self.KEEP, php_params(
+        self.part = fastcgi("php_fpm", [self.socket], False, php_params(
             stand, "php_fpm", script, PEER_PERSISTENT=1))
 
 
 class Node(Contender):
-    POOL = os.environ.get("SMSHOOK_BENCH_NODE_POOL", "16")
-    PROCESSES = os.environ.get("SMSHOOK_BENCH_NODE_PROCESSES", "1")
+    POOL = 16
 
     def __init__(self, stand):
         super().__init__(stand, "node")
         program = need("node", "nodejs")
         shutil.copytree(packages(), self.folder / "node")
         self.start([program, self.folder / "node/server.js"], {
-            "PEER_SOCKET": str(self.socket), "PEER_TOKEN": stand.token, "PEER_POOL": self.POOL,
-            "PEER_PROCESSES": self.PROCESSES, "PEER_DSN": stand.peer_dsn(),
+            "PEER_SOCKET": str(self.socket), "PEER_TOKEN": stand.token,
+            "PEER_POOL": str(stand.pool or self.POOL), "PEER_DSN": stand.peer_dsn(),
             "NODE_ENV": "production"})
         self.socket.chmod(0o666)
         self.part = proxy("node", f"unix:{self.socket}", "/")
@@ -304,12 +303,14 @@ OTHERS = {"two": two, "empty_cgi": empty_cgi}
 class Stand:
     """A PostgreSQL, contenders that write into it, and nginx in front of them.
     say: tells of a contender that cannot be had; preload: the source of a library
-    for PostgreSQL; databases: names of databases with a receiver each."""
+    for PostgreSQL; databases: names of databases with a receiver each; pool: connections of
+    the peers to PostgreSQL, their best number otherwise."""
 
-    def __init__(self, names, say=print, preload=None, databases=()):
+    def __init__(self, names, say=print, preload=None, databases=(), pool=None):
         self.top = new_folder(os.environ.get("TMPDIR"), "bench")
         self.top.chmod(0o755)
         self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
+        self.pool = pool
         self.programs = rx.install(self.top)
         if preload:
             preload = compiled(self.top, "preload.so", preload.read_text(), "-shared", "-fPIC")
@@ -389,7 +390,8 @@ def cpu_seconds(pids):
 
 
 def memory(pid):
-    """{VmRSS, RssAnon} of a process, in MiB."""
+    """What of a process is in memory, in MiB: all of it, and what is not of files."""
     with open(f"/proc/{pid}/status") as lines:
-        pairs = (line.split() for line in lines)
-        return {p[0][:-1]: int(p[1]) / 1024 for p in pairs if p[0] in ("VmRSS:", "RssAnon:")}
+        of = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return {f"{what}_mib": int(of[name].split()[0]) / 1024
+            for what, name in (("rss", "VmRSS"), ("anon", "RssAnon"))}

@@ -11,15 +11,20 @@ enum { N_EVENTS = 100000, BODY_SIZE = 256, PATIENCE_MS = 10000 };
 
 /* The four bodies of bench/load.lua. */
 static const char *const formats[] = {
-    "{\"event\":\"delivery_status\",\"message_id\":\"msg-%1$lld\",\"phone\":\"+49151%2$07lld\","
-    "\"status\":\"sent\",\"timestamp\":\"2026-01-15T10:30:00Z\",\"device_id\":\"device_xyz\"}",
+    "{\"event\":\"delivery_status\",\"message_id\":\"msg-%1$lld\",\"phone\":\"+49151%2$"
+    "07lld\","
+    "\"status\":\"sent\",\"timestamp\":\"2026-01-15T10:30:00Z\",\"device_id\":\"device_"
+    "xyz\"}",
     "{\"address\":\"+49151%2$07lld\",\"date_sent\":\"2026-01-15 10:31:00\",\"body\":"
     "\"Hello, I need help with my order %1$lld\",\"channel_id\":1,\"sms_id\":%1$lld,"
     "\"device_id\":7,\"device_name\":\"till\",\"type\":\"text\"}",
     "{\"sms_id\":%1$lld,\"status_id\":7,\"status_message\":\"Delivered\",\"sendto\":"
-    "\"+49151%2$07lld\",\"senttime\":\"2026-01-15 10:30:00\",\"channel_id\":1,\"device_id\":7}",
-    "{\"event\":\"incoming_sms\",\"phone\":\"+49151%2$07lld\",\"message\":\"Hello, I need help "
-    "with my order %1$lld\",\"timestamp\":\"2026-01-15T10:31:00Z\",\"device_id\":\"device_xyz\"}",
+    "\"+49151%2$07lld\",\"senttime\":\"2026-01-15 "
+    "10:30:00\",\"channel_id\":1,\"device_id\":7}",
+    "{\"event\":\"incoming_sms\",\"phone\":\"+49151%2$07lld\",\"message\":\"Hello, I "
+    "need help "
+    "with my order "
+    "%1$lld\",\"timestamp\":\"2026-01-15T10:31:00Z\",\"device_id\":\"device_xyz\"}",
 };
 
 static void

@@ -1,10 +1,12 @@
 """From raw figures: the table, CSV and plots; and what they were measured on."""
 import csv
+import json
+import os
 import platform
 import subprocess
 from pathlib import Path
 
-from contenders import BUILD, CONTENDERS, POSTGRES, Missing, need, packages
+from contenders import BUILD, CONTENDERS, POSTGRES, Missing, packages
 from figures import BATCHES, CONNECTIONS
 from process import tool
 
@@ -20,10 +22,10 @@ def first_line(*args):
     return ((done.stdout + done.stderr).strip() or "unknown").split("\n")[0]
 
 
-def field(path, name):
+def field(path, name, sign=":"):
     for line in Path(path).read_text().splitlines():
         if line.startswith(name):
-            return line.partition(":")[2].strip()
+            return line.partition(sign)[2].strip()
     return "unknown"
 
 
@@ -32,14 +34,8 @@ def npm_versions():
         folder = packages() / "node_modules"
     except Missing:
         return "not installed"
-    return ", ".join(f"{p} " + field_json(folder / p / "package.json") for p in ("fastify", "pg"))
-
-
-def field_json(path):
-    for line in path.read_text().splitlines():
-        if '"version"' in line:
-            return line.split('"')[3]
-    return "unknown"
+    return ", ".join(f"{p} {json.loads((folder / p / 'package.json').read_text())['version']}"
+                     for p in ("fastify", "pg"))
 
 
 def filesystem(folder):
@@ -50,13 +46,10 @@ def filesystem(folder):
 def machine(folder, programs, names):
     """[(what, value)] of what all runs on."""
     memory = int(field("/proc/meminfo", "MemTotal").split()[0]) / 2**20
-    system = field("/etc/os-release", "PRETTY_NAME=")
-    for line in Path("/etc/os-release").read_text().splitlines():
-        if line.startswith("PRETTY_NAME="):
-            system = line.partition("=")[2].strip('"')
+    system = field("/etc/os-release", "PRETTY_NAME", "=").strip('"')
     facts = [
         ("processor", field("/proc/cpuinfo", "model name")),
-        ("cores", len(__import__("os").sched_getaffinity(0))),
+        ("cores", len(os.sched_getaffinity(0))),
         ("memory", f"{memory:.1f} GiB"),
         ("system", f"{system}, Linux {platform.release()}"),
         ("filesystem", filesystem(folder)),
@@ -209,7 +202,7 @@ def plot(folder, name, title, xlabel, ylabel, head, rows):
                       for n, i in enumerate(kept))
     text = GNUPLOT.format(output=folder / f"{name}.svg", title=title, xlabel=xlabel, ylabel=ylabel,
                           style=style, data=data, plots=plots)
-    done = subprocess.run([need("gnuplot", "gnuplot-nox"), "-"], input=text, text=True,
+    done = subprocess.run([tool("gnuplot"), "-"], input=text, text=True,
                           capture_output=True, timeout=60, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -230,14 +223,18 @@ def plots(rec, folder):
              (f"{rec.events:,}", [rec.median("table", "large_table", rec.events, "rate")])])
 
 
-def write_all(rec, facts, folder):
-    """results.csv, results.md and the plots; the text of results.md."""
+def write_csv(rec, folder):
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "results.csv", "w", newline="") as out:
         w = csv.writer(out)
         w.writerow(("part", "what", "setting", "measure", "round", "value"))
         w.writerows(rec.rows)
+
+
+def write_all(rec, facts, folder):
+    """The tables and the plots; the text of the tables."""
     text = markdown(rec, facts)
     (folder / "results.md").write_text(text)
-    plots(rec, folder)
+    if tool("gnuplot"):
+        plots(rec, folder)
     return text

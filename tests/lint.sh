@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 status=0
 for step in \
-	"clang-format --dry-run -Werror src/*.[ch] cgi/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch]" \
+	"clang-format --dry-run -Werror src/*.[ch] cgi/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] bench/*.c bench/peers/*.c" \
 	"shellcheck -x quickstart .ci/run sql/embed.sh tests/*.sh" \
 	"mandoc -Tlint -Wwarning man/*" \
 	"tests/layers.sh"; do

@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char answer[] =
-    "Status: 200\r\nContent-Type: application/json\r\n\r\n{\"result\":\"stored\",\"id\":1}";
+static const char answer[] = "Status: 200\r\nContent-Type: "
+			     "application/json\r\n\r\n{\"result\":\"stored\",\"id\":1}";
 
 static int listen_fd, epoll_fd;
 

@@ -1,6 +1,7 @@
 """What is compared: each contender, how it is started, and what stands in front of
 and behind all of them, one nginx and one PostgreSQL."""
 import collections
+import contextlib
 import glob
 import json
 import os
@@ -13,7 +14,7 @@ import postgres as pg
 import receiver as rx
 import servers
 from conftest import prepare
-from process import Process, new_folder, run, tool, wait_for, write
+from process import FOLDERS, Process, new_folder, run, tool, wait_for, write
 from spooldir import Spool
 
 HERE = Path(__file__).parent
@@ -135,11 +136,6 @@ class Contender:
 
     def pids(self):
         return [p.pid for p in self.processes]
-
-    def stop(self):
-        for p in self.processes:
-            p.stop(signal.SIGTERM)
-
 
 class Smshook(Contender):
     """n receivers with one configuration; more: lines of [server]."""
@@ -307,39 +303,54 @@ class Stand:
     the peers to PostgreSQL, their best number otherwise."""
 
     def __init__(self, names, say=print, preload=None, databases=(), pool=None):
+        self.names, self.say, self.preload = names, say, preload
+        self.databases, self.pool = databases, pool
+        self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
         self.top = new_folder(os.environ.get("TMPDIR"), "bench")
         self.top.chmod(0o755)
-        self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
-        self.pool = pool
+        FOLDERS.append(self.top)  # removed at the end, whatever happens
+        self.first = len(Process.all)
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
         self.programs = rx.install(self.top)
-        if preload:
-            preload = compiled(self.top, "preload.so", preload.read_text(), "-shared", "-fPIC")
-        self.cluster = Postgres(self.top, preload)
+        if self.preload:
+            self.preload = compiled(self.top, "preload.so", self.preload.read_text(), "-shared",
+                                    "-fPIC")
+        self.cluster = Postgres(self.top, self.preload)
         self.database = prepare(self.cluster, self.migrate)
         self.peers = self.cluster.create()
         with self.cluster.connect(self.peers) as c:
             c.execute((HERE / "peers/tables.sql").read_text())
-        for name in names:
+        for name in self.names:
             try:
                 self.contenders[name] = {**CONTENDERS, **OTHERS}[name](self)
             except Missing as e:
-                say(f"without {name}: {e}")
-        for name in databases:
+                self.say(f"without {name}: {e}")
+        for name in self.databases:
             copy = self.cluster.create(f"template {self.database}")
             self.contenders[name] = Smshook(self, name, database=copy)
             self.contenders[name].database = copy
         parts = [c.part for c in self.contenders.values()]
         self.nginx = Nginx(self.top, parts) if parts else None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.nginx:
-            self.nginx.stop()
-        for c in self.contenders.values():
-            c.stop()
-        self.cluster.stop(signal.SIGQUIT)
+    def stop(self):
+        """All that was started since, the last first."""
+        mine = Process.all[self.first:]
+        for p in reversed(mine):
+            if not p.ended():
+                with contextlib.suppress(TimeoutError):
+                    p.stop(signal.SIGQUIT if "postgres" in p.popen.args[0] else signal.SIGTERM)
         shutil.rmtree(self.top, ignore_errors=True)
 
     def __getitem__(self, name):

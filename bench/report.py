@@ -233,6 +233,8 @@ def write_csv(rec, folder):
 
 def write_all(rec, facts, folder):
     """The tables and the plots; the text of the tables."""
+    for old in folder.glob("*.svg"):
+        old.unlink()
     text = markdown(rec, facts)
     (folder / "results.md").write_text(text)
     if tool("gnuplot"):

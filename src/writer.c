@@ -3,26 +3,26 @@
 #include "clock.h"
 #include "log.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
 /* A commit ends by the deadline of its events, unless something hangs. */
 enum { GRACE_MS = 150 };
 
-/* One call of writer_submit(), or what it has left behind.  Those who wait do not
- * meet at one mutex when they are woken, all at once. */
+/* One call of writer_submit(), or what it has left behind.  By a semaphore, for who
+ * waits at a condition would meet the others at its mutex when they are woken. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
 	int64_t deadline;
+	enum err result;           /* set before it is done */
 	bool is_taken;             /* by w->mutex */
 	TAILQ_ENTRY(waiting) link; /* by w->mutex */
-
-	pthread_mutex_t mutex;
-	pthread_cond_t done; /* by mutex */
-	enum err result;     /* by mutex */
-	bool is_done;        /* by mutex */
-	bool is_left;        /* nobody waits for it any more; by mutex */
+	sem_t done;                /* it may be freed when this was waited for */
+	atomic_bool is_over;       /* done, or nobody waits for it any more */
 };
 
 struct writer {
@@ -33,7 +33,6 @@ struct writer {
 	struct store_stats seen; /* the thread's alone */
 	pthread_t thread;
 	bool is_running; /* set before other threads begin */
-	pthread_condattr_t monotonic;
 
 	pthread_mutex_t mutex;
 	pthread_cond_t work;           /* by mutex */
@@ -55,8 +54,6 @@ writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
 	w->batch = calloc(max_batch, sizeof *w->batch);
 	w->events = calloc(max_batch, sizeof *w->events);
 	TAILQ_INIT(&w->waiting);
-	pthread_condattr_init(&w->monotonic);
-	pthread_condattr_setclock(&w->monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->work, NULL);
 	return w->batch && w->events ? ERR_OK : ERR_MEMORY;
@@ -132,8 +129,7 @@ discard(struct waiting *x)
 	if (x->ev)
 		event_free(x->ev);
 	free(x->ev);
-	pthread_cond_destroy(&x->done);
-	pthread_mutex_destroy(&x->mutex);
+	sem_destroy(&x->done);
 	free(x);
 }
 
@@ -156,13 +152,10 @@ count_batch(struct writer *w, size_t n)
 static void
 release(struct waiting *x)
 {
-	pthread_mutex_lock(&x->mutex);
-	bool is_left = x->is_left;
-	x->is_done = true;
-	pthread_cond_signal(&x->done);
-	pthread_mutex_unlock(&x->mutex);
-	if (is_left)
+	if (atomic_exchange(&x->is_over, true))
 		discard(x);
+	else
+		sem_post(&x->done);
 }
 
 /* Holds the mutex but while it waits or commits. */
@@ -218,7 +211,6 @@ writer_close(struct writer **writer)
 	}
 	pthread_cond_destroy(&w->work);
 	pthread_mutex_destroy(&w->mutex);
-	pthread_condattr_destroy(&w->monotonic);
 	free(w->batch);
 	free(w->events);
 	free(w);
@@ -227,15 +219,14 @@ writer_close(struct writer **writer)
 
 /* False at the time until. */
 static bool
-wait_until_done(struct waiting *x, int64_t until)
+wait_until(struct waiting *x, int64_t until)
 {
 	struct timespec t = {until / 1000, (long)(until % 1000) * 1000000};
-	pthread_mutex_lock(&x->mutex);
-	while (!x->is_done && clock_left(until) > 0)
-		pthread_cond_timedwait(&x->done, &x->mutex, &t);
-	bool is_done = x->is_done;
-	pthread_mutex_unlock(&x->mutex);
-	return is_done;
+	int e;
+	do
+		e = sem_clockwait(&x->done, CLOCK_MONOTONIC, &t);
+	while (e < 0 && errno == EINTR);
+	return e == 0 && atomic_load(&x->is_over); /* and all before it is seen */
 }
 
 /* Takes it out of the queue, where it still is.  False: the writer has it. */
@@ -257,13 +248,14 @@ static bool
 leave(struct writer *w, struct waiting *x)
 {
 	pthread_mutex_lock(&w->mutex);
-	pthread_mutex_lock(&x->mutex);
-	bool is_left = x->is_left = !x->is_done;
+	bool is_left = !atomic_exchange(&x->is_over, true);
 	w->is_hanging = w->is_hanging || is_left;
-	pthread_mutex_unlock(&x->mutex);
 	pthread_mutex_unlock(&w->mutex);
 	if (is_left)
 		log_error("a commit hangs: is it a disk, or the lookup of a name?");
+	else
+		while (sem_wait(&x->done) < 0)
+			;
 	return is_left;
 }
 
@@ -290,9 +282,9 @@ enqueue(struct writer *w, struct waiting *x)
 		w->stats.failed += x->ev != NULL;
 	} else {
 		TAILQ_INSERT_TAIL(&w->waiting, x, link);
-		pthread_cond_signal(&w->work);
 	}
 	pthread_mutex_unlock(&w->mutex);
+	pthread_cond_signal(&w->work); /* now, that it need not wait for the mutex */
 	return !is_hanging;
 }
 
@@ -307,10 +299,9 @@ writer_submit(struct writer *w, struct event **ev, int64_t deadline)
 	x->ev = *ev;
 	x->deadline = deadline;
 	x->result = ERR_BUSY;
-	pthread_mutex_init(&x->mutex, NULL);
-	pthread_cond_init(&x->done, &w->monotonic);
-	if (enqueue(w, x) && !wait_until_done(x, deadline) && !give_up(w, x) &&
-	    !wait_until_done(x, deadline + GRACE_MS) && leave(w, x)) {
+	sem_init(&x->done, 0, 0);
+	if (enqueue(w, x) && !wait_until(x, deadline) && !give_up(w, x) &&
+	    !wait_until(x, deadline + GRACE_MS) && leave(w, x)) {
 		*ev = NULL;
 		return ERR_BUSY;
 	}

@@ -86,33 +86,36 @@ def test_all_that_was_asked_is_answered(number, start, text, token, database, re
         wait_for("the reload", lambda: "reloaded" in r.log())
 
 
-def test_a_body_under_way_at_a_reload(start, text, token, database):
-    """Half of it was there."""
-    r = start(text())
+@contextlib.contextmanager
+def half_sent(r, token):
+    """A connection on which a request is under way, and the rest of it."""
     body = sms("y" * 3000)
     whole = f.request(cgi_variables(post(token, body)), body)
     with f.Connection(r.address(), 60) as c:
         c.send(whole[:-500])
         wait_for("its head", lambda: Fcgi(r.address()).send(post(token, sms("z"))).status == 200)
+        yield c, whole[-500:]
+
+
+def test_a_body_under_way_at_a_reload(start, text, token, database):
+    """Half of it was there."""
+    r = start(text())
+    with half_sent(r, token) as (c, rest):
         r.process.send(signal.SIGHUP)
         wait_for("the reload", lambda: "reloaded" in r.log())
         time.sleep(0.5)
-        c.send(whole[-500:])
+        c.send(rest)
         assert parse_cgi(c.answer()).status == 200
 
 
 def test_a_body_under_way_at_a_reload_and_a_stop(start, text, token, database):
     """The receiver of before the reload has the time of its requests."""
     r = start(text())
-    body = sms("y" * 3000)
-    whole = f.request(cgi_variables(post(token, body)), body)
-    with f.Connection(r.address(), 60) as c:
-        c.send(whole[:-500])
-        wait_for("its head", lambda: Fcgi(r.address()).send(post(token, sms("z"))).status == 200)
+    with half_sent(r, token) as (c, rest):
         r.reload()
         r.process.send(signal.SIGTERM)
         time.sleep(2)
-        c.send(whole[-500:])
+        c.send(rest)
         assert parse_cgi(c.answer()).status == 200
     assert r.process.wait() == 0
     assert r.log().endswith("stopped\n")

@@ -279,7 +279,7 @@ begin
 	ok := set_config('lock_timeout', greatest(patience, 1)::text, true) is not null;
 	ok := pg_advisory_xact_lock(32489964762525547) is null; -- 'smshook' in ASCII
 
-	if array_remove(http_status, null) <> '{}' then
+	if n_events = 0 or array_remove(http_status, null) <> '{}' then -- 0: a trial
 		insert into sms.rejected (received_at, source, remote_addr, http_status,
 			reason, content_type, body, ingest_id)
 		select i.received_at, i.source, i.remote_addr, i.http_status,
@@ -317,7 +317,8 @@ begin
 			then (b.known).first_id end, b.id) as first_id, b.known is not null as is_known
 		from (
 			select i.digest, min(i.id) as id, max(i.received_at) as at,
-				(select r from sms.recent_body r where r.digest = i.digest) as known
+				(select r from sms.recent_body r where r.digest = i.digest
+					for update) as known -- sms.forget deletes some
 			from input i where i.digest is not null
 			group by i.digest
 		) b
@@ -363,7 +364,7 @@ begin
 	-- The batch's best event of each message meets what is known of it.  What
 	-- the better one does not tell (number, device) is taken from the others.
 	-- Ids longer than an index takes stay in sms.event alone.
-	if 'delivery_status' = any (kind) then
+	if n_events = 0 or 'delivery_status' = any (kind) then
 		insert into sms.message as m (source, message_id, status, status_code,
 			status_text, occurred_at, received_at, event_id, phone, device_id)
 		select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,

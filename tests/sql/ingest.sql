@@ -1,7 +1,7 @@
 -- sms.ingest: what it stores, and what it answers.
 
 begin;
-select plan(38);
+select plan(42);
 set local timezone = 'Asia/Kolkata'; -- the session's zone must not matter
 
 -- ------------------------------------------------------------- columns
@@ -74,6 +74,19 @@ select is((select count(*)::int from sms.ingest(
 	'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
 	'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
 	true)), 0, 'empty arrays: no rows and no error');
+create function pg_temp.trial_without(missing text) returns text language plpgsql as $$
+begin
+	execute format('alter table sms.%I rename to elsewhere', missing);
+	perform sms.ingest('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+		'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true);
+	return 'none';
+exception when others then -- and it has its name again
+	return sqlerrm;
+end
+$$;
+select is(pg_temp.trial_without(missing), format('relation "sms.%s" does not exist', missing),
+	'they are a trial: an error without ' || missing)
+from unnest('{event,message,rejected,recent_body}'::text[]) missing;
 
 -- ------------------------------------------------------- ids, replays
 

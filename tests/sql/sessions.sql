@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(97);
+select plan(101);
 
 select dblink_connect('one', t.conninfo());
 select dblink_connect('two', t.conninfo());
@@ -369,6 +369,21 @@ select is(t.waits('two', :pid_two), true, 'the other one waits');
 select dblink_exec('one', 'commit');
 select is(t.answer('two'), 'none', 'after a commit there is none left');
 select is(t.on('one', 'select t.reply()'), 'none', 'for nobody');
+
+-- --------------------------------------------------------------------- forget
+
+delete from sms.event;
+select sms.drop_consumer(name) from sms.consumer;
+select t.ids('[{"body": "once", "phone": "+492", "digest": "\\x01"}]');
+select dblink_exec('one', 'begin');
+select is(t.on('one', $$ select sms.forget('+492')::text $$), '(1,0)', 'an event is being forgotten');
+select dblink_send_query('two', $$ select coalesce(i.duplicate_of::text, 'none')
+	from t.ingest('[{"body": "once", "phone": "+492", "digest": "\\x01"}]') i $$);
+select is(t.waits('two', :pid_two), true, 'the same body comes, and waits for what becomes of it');
+select dblink_exec('one', 'commit');
+select is(t.answer('two'), 'none', 'it is no duplicate of what is gone');
+select is((select count(*)::int from sms.recent_body join sms.event on id = first_id
+	where body = 'once'), 1, 'but others are of it');
 
 select dblink_disconnect('one');
 select dblink_disconnect('two');

@@ -262,7 +262,7 @@ static const struct {
 	const char *hint;
 } states[] = {
     {"40", ERR_DB_CONFLICT, 0, ""},
-    {"23505", ERR_DB_CONFLICT, QUOTES, ""}, /* an ingest_id that was not seen yet */
+    {"23505", ERR_DB_CONFLICT, QUOTES, ""}, /* an ingest_id or digest not seen yet */
     {"22", ERR_DB_DATA, QUOTES, ""},
     {"23", ERR_DB_DATA, QUOTES, ""},
     {"54", ERR_DB_DATA, QUOTES, ""},

@@ -106,24 +106,32 @@ end_response(void)
 	return ok;
 }
 
+/* Without a thread of the writer nothing is left to wait for after handle(). */
+static void
+done(struct serving *s)
+{
+	respond(&s->req, &s->res);
+}
+
 bool
 cgi_serve(struct handler *h)
 {
-	struct request req;
-	struct response res = {0};
+	struct serving s = {.h = h, .done = done};
+	const struct conf *conf = h->conf;
 	request_init(
-	    &req, environ, clock_ms() + h->conf->request_timeout_ms, h->conf->max_body);
-	enum err e = read_body(&req, h->conf->max_body);
+	    &s.req, environ, clock_ms() + conf->request_timeout_ms, conf->max_body);
+	enum err e = read_body(&s.req, conf->max_body);
 	/* Web servers send it when the client has gone, and a whole body is kept all
 	 * the same.  Without a length it may be the word that the body was cut. */
-	if (req.content_length >= 0 && !req.body_err)
+	if (s.req.content_length >= 0 && !s.req.body_err)
 		signal(SIGTERM, SIG_IGN);
-	if (e)
-		response_problem(&res, e, (struct text){0});
-	else
-		handle(h, &req, &res);
-	respond(&req, &res);
-	free(req.memory);
+	if (e) {
+		response_problem(&s.res, e, (struct text){0});
+		done(&s);
+	} else {
+		handle(&s);
+	}
+	free(s.req.memory);
 	return end_response();
 }
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -21,7 +22,9 @@ enum {
 	 * hold no more. */
 	LOOK_SIZE = 128 * 1024,
 	LONG_SIZE = 32 * 1024,
-	OTHER_FILES = 256 /* that have a descriptor, too */
+	OTHER_FILES = 256, /* that have a descriptor, too */
+	ROOM_MS = 100,     /* how often a worker that waits for room looks around */
+	NAP_MS = 5
 };
 
 /* Whoever exchanges until to 0 owns the connection. */
@@ -30,12 +33,16 @@ struct connection {
 	 * which a part is there may come; 0 while it is not ours or a worker has it */
 	atomic_llong until;
 	atomic_bool is_touched; /* something came, maybe while a worker had it */
+	struct connections *of;
 };
 
 struct connections {
 	struct handler *_Atomic h;
 	struct connections *_Atomic next; /* that takes over, or NULL */
+	struct writer *writer;            /* the first handler's */
 	int epoll_fd;
+	sem_t room;                             /* for more requests in flight */
+	atomic_int n_served;                    /* requests in flight that are ours */
 	atomic_int n;                           /* that are ours */
 	int max_long;                           /* how many workers may wait for a body */
 	atomic_int n_long;                      /* and do */
@@ -73,11 +80,20 @@ end(struct connections *cs, int fd)
 	atomic_fetch_sub(&cs->n, 1);
 }
 
+/* Makes a connection that is the caller's wait. */
+static void
+put_back(struct connections *cs, int fd, long long until)
+{
+	atomic_fetch_add(&cs->n_parts, until < 0);
+	atomic_store(&cs->all[fd].until, until);
+}
+
 /* Takes a connection that nobody else has.  It must be closed when this fails. */
 static bool
 adopt(struct connections *cs, int fd, long long until)
 {
 	atomic_fetch_add(&cs->n, 1);
+	cs->all[fd].of = cs;
 	atomic_store(&cs->all[fd].until, until);
 	if (follow(cs, EPOLL_CTL_ADD, fd))
 		return true;
@@ -145,11 +161,81 @@ look_at_parts(struct connections *cs)
 	}
 }
 
+/* Waits until one more request may be in flight.  Those that are and hang are seen
+ * to meanwhile: maybe all workers are here. */
+static void
+enter(struct connections *cs)
+{
+	struct timespec until;
+	do {
+		writer_watch(cs->writer, clock_ms());
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += ROOM_MS * 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+	} while (sem_clockwait(&cs->room, CLOCK_MONOTONIC, &until) < 0);
+}
+
+/* Where a connection goes whose request was answered: its new until, or 0 when it
+ * is closed or another's. */
+static long long
+after(struct connections *cs, int fd, enum fcgi_end end_of_request)
+{
+	struct connections *next = atomic_load(&cs->next);
+	if (end_of_request == FCGI_KEPT && !atomic_load(&cs->stopped_at))
+		return clock_ms() + KEPT_MS;
+	if (end_of_request == FCGI_KEPT && next)
+		give(cs, next, fd, clock_ms() + KEPT_MS);
+	else
+		end(cs, end_of_request == FCGI_CLOSED ? -1 : fd);
+	return 0;
+}
+
+/* Something is in flight no more. */
+static void
+leave(struct connections *cs)
+{
+	sem_post(&cs->room);
+	atomic_fetch_sub(&cs->n_served, 1); /* after it cs may be freed */
+}
+
+/* A request was answered by a thread that may not serve the next one itself. */
+static void
+answered(void *connection, enum fcgi_end end_of_request)
+{
+	struct connection *c = connection;
+	struct connections *cs = c->of;
+	int fd = (int)(c - cs->all);
+	long long until = after(cs, fd, end_of_request);
+	if (until) {
+		put_back(cs, fd, until);
+		if (atomic_load(&c->is_touched))
+			look_again(cs, fd, until);
+	}
+	leave(cs);
+}
+
+/* Serves a request that is there, or that was gathered. */
+static enum fcgi_end
+serve(struct connections *cs, int fd, int64_t deadline, struct gathered *g)
+{
+	struct handler *h = atomic_load(&cs->h);
+	struct connection *c = &cs->all[fd];
+	atomic_fetch_add(&cs->n_served, 1);
+	if (sem_trywait(&cs->room) < 0)
+		enter(cs);
+	enum fcgi_end e = g ? gather_serve(g, h, deadline, answered, c)
+			    : fcgi_serve(h, fd, deadline, ERR_BODY_CUT, answered, c);
+	if (e != FCGI_LATER)
+		leave(cs);
+	return e;
+}
+
 /* Waits with a worker for the rest of a body, unless so many do already.  False:
  * not now. */
 static bool
 wait_for_body(
-    struct connections *cs, int fd, int max, int64_t until, struct gathered *g_r)
+    struct connections *cs, int fd, int max, int64_t until, struct gathered **g_r)
 {
 	while (atomic_fetch_add(&cs->n_long, 1) >= max) {
 		atomic_fetch_sub(&cs->n_long, 1);
@@ -157,7 +243,7 @@ wait_for_body(
 		if (atomic_load(&cs->n_long) >= max)
 			return false;
 	}
-	gather(g_r, fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
+	*g_r = gather(fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
 	atomic_fetch_sub(&cs->n_long, 1);
 	if (atomic_exchange(&cs->is_wanted, false))
 		look_at_parts(cs);
@@ -168,9 +254,9 @@ wait_for_body(
  * nothing was done: it may wait. */
 static bool
 serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
-    int64_t deadline, bool *is_good_r)
+    int64_t deadline, enum fcgi_end *end_r)
 {
-	struct gathered g;
+	struct gathered *g;
 	int64_t now = clock_ms();
 	bool is_old = deadline < now + conf_of(cs)->request_timeout_ms - TICK_MS;
 	bool is_late = deadline < now + TICK_MS;
@@ -180,12 +266,13 @@ serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
 	if (state != RECORDS_BODY)
 		return is_late || has_ended;
 	if (has_ended || is_late) /* it is cut, or no worker was free to take all of it */
-		gather(&g, fd, conf_of(cs)->max_body, now,
+		g = gather(fd, conf_of(cs)->max_body, now,
 		    has_ended || !is_long ? ERR_BODY_CUT : ERR_BUSY);
 	else if (!(is_old || is_long) ||
 		 !wait_for_body(cs, fd, max, deadline - TICK_MS, &g))
 		return false;
-	*is_good_r = gather_serve(&g, atomic_load(&cs->h), fd, deadline);
+	if (g)
+		*end_r = serve(cs, fd, deadline, g);
 	return true;
 }
 
@@ -202,33 +289,26 @@ deadline_of(struct connections *cs, long long until)
 }
 
 /* One look at a connection that is ours: serves the request that is there.
- * Returns its new until, or 0 when it is closed. */
+ * Returns its new until, or 0 when it is closed, or a request has it. */
 static long long
 advance(struct connections *cs, int fd, long long until)
 {
 	enum records_state state;
-	bool is_good = false;
+	enum fcgi_end end_of_request = FCGI_SPENT;
 	ssize_t len = look(fd, &state);
 	if (len == 0)
 		return until;
 	int64_t deadline = deadline_of(cs, until);
 	if (len > 0 && state == RECORDS_WHOLE)
-		is_good = fcgi_serve(atomic_load(&cs->h), &fd, deadline, ERR_BODY_CUT);
+		end_of_request = serve(cs, fd, deadline, NULL);
 	else if (len > 0 && state != RECORDS_BROKEN &&
-		 !serve_part(cs, fd, state, (size_t)len, deadline, &is_good))
+		 !serve_part(cs, fd, state, (size_t)len, deadline, &end_of_request))
 		return -deadline;
-	struct connections *next = atomic_load(&cs->next);
-	if (is_good && !atomic_load(&cs->stopped_at))
-		return clock_ms() + KEPT_MS;
-	if (is_good && next)
-		give(cs, next, fd, clock_ms() + KEPT_MS);
-	else
-		end(cs, fd);
-	return 0;
+	return end_of_request == FCGI_LATER ? 0 : after(cs, fd, end_of_request);
 }
 
-/* Takes a connection, unless another worker has it or it is not ours, and does
- * all that can be done; what comes meanwhile is seen by is_touched. */
+/* Takes a connection, unless another has it or it is not ours, and does all that can
+ * be done; what comes meanwhile is seen by is_touched. */
 void
 connections_handle(struct connections *cs, int fd)
 {
@@ -244,14 +324,12 @@ connections_handle(struct connections *cs, int fd)
 		until = advance(cs, fd, until);
 		if (until == 0)
 			return;
-		atomic_fetch_add(&cs->n_parts, until < 0);
-		atomic_store(&c->until, until);
+		put_back(cs, fd, until);
 	} while (atomic_load(&c->is_touched));
 }
 
 enum err
-connections_open(
-    struct connections **c_r, struct handler *h, int epoll_fd, size_t n_workers)
+connections_open(struct connections **c_r, struct handler *h, int epoll_fd)
 {
 	struct connections *cs = calloc(1, sizeof *cs);
 	*c_r = cs;
@@ -259,7 +337,9 @@ connections_open(
 		return ERR_MEMORY;
 	cs->h = h;
 	cs->epoll_fd = epoll_fd;
-	cs->max_long = (int)(n_workers + 3) / 4;
+	cs->writer = h->writer;
+	cs->max_long = (int)(h->conf->threads + 3) / 4;
+	sem_init(&cs->room, 0, (unsigned)h->conf->threads);
 	return ERR_OK;
 }
 
@@ -308,6 +388,7 @@ void
 connections_tick(struct connections *cs, bool is_starved)
 {
 	int64_t now = clock_ms();
+	writer_watch(cs->writer, now + TICK_MS);
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
 		long long until = atomic_load(&cs->all[fd].until);
 		if (until <= 0 ||
@@ -329,25 +410,37 @@ connections_stop(struct connections *cs, int64_t now)
 }
 
 bool
-connections_has_parts(const struct connections *cs)
+connections_are_busy(const struct connections *cs)
 {
-	return atomic_load(&cs->n_parts) > 0;
+	return atomic_load(&cs->n_parts) > 0 || atomic_load(&cs->n_served) > 0;
 }
 
-void
+bool
 connections_close(struct connections **c)
 {
 	struct connections *cs = *c;
-	for (int fd = 0; cs && fd < CONNECTIONS_MAX; fd++) {
-		struct connections *next = atomic_load(&cs->next);
+	if (!cs)
+		return true;
+	int64_t until = atomic_load(&cs->stopped_at) + conf_of(cs)->request_timeout_ms;
+	for (int fd = 0; fd < CONNECTIONS_MAX; fd++)
 		if (atomic_load(&cs->all[fd].until))
 			connections_handle(cs, fd); /* it may have come just now */
-		long long until = atomic_exchange(&cs->all[fd].until, 0);
-		if (until > 0 && next) /* a worker had it at the hand-over */
-			give(cs, next, fd, until);
-		else if (until)
+	while (atomic_load(&cs->n_served) > 0) {
+		if (clock_left(until) == 0)
+			return false;
+		writer_watch(cs->writer, clock_ms() + NAP_MS);
+		usleep(NAP_MS * 1000);
+	}
+	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
+		struct connections *next = atomic_load(&cs->next);
+		long long left = atomic_exchange(&cs->all[fd].until, 0);
+		if (left > 0 && next) /* a worker had it at the hand-over */
+			give(cs, next, fd, left);
+		else if (left)
 			end(cs, fd);
 	}
+	sem_destroy(&cs->room);
 	free(cs);
 	*c = NULL;
+	return true;
 }

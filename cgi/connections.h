@@ -1,5 +1,6 @@
 /* The FastCGI connections that were accepted, by their descriptor: which of them wait,
- * for what and until when, and the one worker at a time that has one.  Any thread. */
+ * for what and until when, and the one worker, or request, at a time that has one.  Any
+ * thread. */
 #ifndef CONNECTIONS_H
 #define CONNECTIONS_H
 
@@ -9,10 +10,11 @@ enum { CONNECTIONS_MAX = 4096 };
 
 struct connections;
 
-/* epoll_fd: whose events connections_handle() takes.  n_workers: of them a quarter may
- * wait for bodies at a time.  Errors: ERR_MEMORY. */
+/* epoll_fd: whose events connections_handle() takes.  As many requests as conf->threads
+ * are in flight at a time, of whose workers a quarter may wait for bodies.  Errors:
+ * ERR_MEMORY. */
 enum err connections_open(
-    struct connections **c_r, struct handler *h, int epoll_fd, size_t n_workers) MUST_USE;
+    struct connections **c_r, struct handler *h, int epoll_fd) MUST_USE;
 
 /* Idle connections, and all others when they have become idle, are another's from now
  * on, which must outlive c, and requests are its handler's. */
@@ -28,19 +30,19 @@ bool connections_add(struct connections *c, int fd);
  * has the connection. */
 void connections_handle(struct connections *c, int fd);
 
-/* Each second: closes what was idle for too long, with is_starved everything idle, and
- * has what is there in part looked at again. */
+/* Each second: has those told whose commit hangs, closes what was idle for too long, with
+ * is_starved everything idle, and has what is there in part looked at again. */
 void connections_tick(struct connections *c, bool is_starved);
 
 /* After it, at clock_ms(), no connection is kept, and requests have their time from
  * then on. */
 void connections_stop(struct connections *c, int64_t now);
 
-/* Whether a part of a request waits on one. */
-bool connections_has_parts(const struct connections *c);
+/* Whether a part of a request waits on one, or one is in flight. */
+bool connections_are_busy(const struct connections *c);
 
 /* Closes all that nobody has, or hands them over, when what just came was served.  No
- * other thread may use c. */
-void connections_close(struct connections **c);
+ * other thread may call.  False when a request did not end: then it may still use c. */
+bool connections_close(struct connections **c) MUST_USE;
 
 #endif

@@ -4,6 +4,7 @@
 #include "log.h"
 
 #include <fcgiapp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -11,6 +12,15 @@
 /* A request that waits as a whole needs no more than this for a read; nor does
  * an answer, which fits the socket's buffer, unless nobody reads answers. */
 enum { SOCKET_MS = 100 };
+
+/* One request, until it is answered. */
+struct turn {
+	struct serving s; /* first: done() gets it */
+	FCGX_Request r;
+	fcgi_told *told;
+	void *owner;
+	atomic_bool is_half; /* of fcgi_serve() and done(), one has come to its end */
+};
 
 static void
 set_timeout(int fd, int option, int64_t ms)
@@ -62,37 +72,61 @@ take_body(FCGX_Request *r, struct request *req, long max_body, enum err cut)
 	return ERR_OK;
 }
 
-bool
-fcgi_serve(struct handler *h, int *fd_r, int64_t deadline, enum err cut)
+/* Answers, and frees it. */
+static enum fcgi_end
+answer(struct turn *t)
 {
-	const struct conf *conf = h->conf;
-	FCGX_Request r;
-	struct request req;
-	struct response res;
 	char header[512];
+	FCGX_Request *r = &t->r;
+	size_t len = response_header(&t->s.res, header, sizeof header);
+	struct text body = response_body(&t->s.res, &t->s.req);
+	bool is_kept = r->keepConnection != 0; /* what the web server asked for */
+	FCGX_PutStr(header, (int)len, r->out);
+	FCGX_PutStr(body.ptr, (int)body.len, r->out);
+	is_kept = is_kept && FCGX_HasSeenEOF(r->in) == EOF && FCGX_GetError(r->in) == 0;
+	r->keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
+	FCGX_Finish_r(r);
+	bool is_closed = r->ipcFd < 0; /* the peer has gone */
+	free(t->s.req.memory);
+	free(t);
+	return is_closed ? FCGI_CLOSED : is_kept ? FCGI_KEPT : FCGI_SPENT;
+}
 
-	FCGX_InitRequest(&r, -1, 0);
-	r.ipcFd = *fd_r;
-	r.keepConnection = 1;
-	if (FCGX_Accept_r(&r) < 0) {
-		*fd_r = -1;
-		return false;
+/* Who comes second answers: this or fcgi_serve(). */
+static void
+done(struct serving *s)
+{
+	struct turn *t = (struct turn *)s;
+	fcgi_told *told = t->told;
+	void *owner = t->owner;
+	if (atomic_exchange(&t->is_half, true))
+		told(owner, answer(t));
+}
+
+enum fcgi_end
+fcgi_serve(struct handler *h, int fd, int64_t deadline, enum err cut, fcgi_told *told,
+    void *owner)
+{
+	struct turn *t = calloc(1, sizeof *t);
+	if (!t)
+		return FCGI_SPENT;
+	t->s.h = h;
+	t->s.done = done;
+	t->told = told;
+	t->owner = owner;
+	FCGX_InitRequest(&t->r, -1, 0);
+	t->r.ipcFd = fd;
+	t->r.keepConnection = 1;
+	if (FCGX_Accept_r(&t->r) < 0) {
+		free(t);
+		return FCGI_CLOSED;
 	}
-	bool is_kept = r.keepConnection != 0; /* what the web server asked for */
-	request_init(&req, r.envp, deadline, conf->max_body);
-	enum err e = take_body(&r, &req, conf->max_body, cut);
-	if (e)
-		response_problem(&res, e, (struct text){0});
-	else
-		handle(h, &req, &res);
-
-	struct text body = response_body(&res, &req);
-	FCGX_PutStr(header, (int)response_header(&res, header, sizeof header), r.out);
-	FCGX_PutStr(body.ptr, (int)body.len, r.out);
-	is_kept = is_kept && FCGX_HasSeenEOF(r.in) == EOF && FCGX_GetError(r.in) == 0;
-	r.keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
-	FCGX_Finish_r(&r);
-	*fd_r = r.ipcFd; /* -1 where libfcgi closed it: the peer has gone */
-	free(req.memory);
-	return is_kept && *fd_r >= 0;
+	request_init(&t->s.req, t->r.envp, deadline, h->conf->max_body);
+	enum err e = take_body(&t->r, &t->s.req, h->conf->max_body, cut);
+	if (e) {
+		response_problem(&t->s.res, e, (struct text){0});
+		return answer(t);
+	}
+	handle(&t->s);
+	return atomic_exchange(&t->is_half, true) ? answer(t) : FCGI_LATER;
 }

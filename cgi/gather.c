@@ -1,7 +1,6 @@
 #include "gather.h"
 
 #include "clock.h"
-#include "fcgi.h"
 #include "log.h"
 #include "records.h"
 
@@ -14,6 +13,18 @@
 
 /* What is taken beside max_body bytes of a body: parameters and headers of records. */
 enum { BESIDE = 128 * 1024 };
+
+struct gathered {
+	int file;      /* in memory: the request, and then the answer */
+	size_t len;    /* of the request */
+	bool is_whole; /* else it is cut */
+	enum err cut;  /* and answered so */
+	int fd;        /* the connection */
+	int64_t deadline;
+	int served; /* the file, as libfcgi's connection */
+	fcgi_told *told;
+	void *owner;
+};
 
 /* So much more may come behind a request that was answered before its end. */
 enum { MAX_REST = 4 << 20 };
@@ -81,36 +92,63 @@ let_finish(int fd, int64_t until)
 		len += n;
 }
 
-void
-gather(struct gathered *g_r, int fd, long max_body, int64_t until, enum err cut)
+struct gathered *
+gather(int fd, long max_body, int64_t until, enum err cut)
 {
 	size_t size = (size_t)max_body + BESIDE;
 	unsigned char *bytes = malloc(size);
+	struct gathered *g = malloc(sizeof *g);
 	enum records_state state = RECORDS_BROKEN;
-	*g_r = (struct gathered){.file = -1, .cut = cut};
-	if (bytes)
-		g_r->len = read_request(fd, bytes, size, until, &state);
-	g_r->is_whole = state == RECORDS_WHOLE;
-	if (state != RECORDS_BROKEN)
-		g_r->file = file_of(bytes, g_r->len);
+	if (g)
+		*g = (struct gathered){.file = -1, .cut = cut, .fd = fd};
+	if (bytes && g) {
+		g->len = read_request(fd, bytes, size, until, &state);
+		g->is_whole = state == RECORDS_WHOLE;
+	}
+	if (g && state != RECORDS_BROKEN)
+		g->file = file_of(bytes, g->len);
 	free(bytes);
+	if (g && g->file >= 0)
+		return g;
+	free(g);
+	return NULL;
 }
 
-bool
-gather_serve(struct gathered *g, struct handler *h, int fd, int64_t deadline)
+/* It is answered in the file.  A request that is cut ends at once, in the thread that
+ * called gather_serve(), which may wait. */
+static enum fcgi_end
+finish(struct gathered *g, enum fcgi_end end)
 {
+	bool is_out = send_answer(g->file, g->len, g->fd);
+	if (!g->is_whole)
+		let_finish(g->fd, g->deadline);
+	if (end != FCGI_CLOSED)
+		close(g->served);
+	close(g->file);
+	free(g);
+	return is_out && end == FCGI_KEPT ? FCGI_KEPT : FCGI_SPENT;
+}
+
+static void
+tell(void *gathered, enum fcgi_end end)
+{
+	struct gathered *g = gathered;
+	fcgi_told *told = g->told;
+	void *owner = g->owner;
+	told(owner, finish(g, end));
+}
+
+enum fcgi_end
+gather_serve(
+    struct gathered *g, struct handler *h, int64_t deadline, fcgi_told *told, void *owner)
+{
+	enum fcgi_end end = FCGI_CLOSED;
+	g->deadline = deadline;
+	g->told = told;
+	g->owner = owner;
 	/* libfcgi closes it at the end of a request that is cut */
-	int served = g->file < 0 ? -1 : dup(g->file);
-	bool is_good = false;
-	if (served >= 0) {
-		is_good = fcgi_serve(h, &served, deadline, g->cut);
-		is_good = send_answer(g->file, g->len, fd) && is_good;
-	}
-	if (g->file >= 0 && !g->is_whole)
-		let_finish(fd, deadline);
-	if (served >= 0)
-		close(served);
-	if (g->file >= 0)
-		close(g->file);
-	return is_good;
+	g->served = dup(g->file);
+	if (g->served >= 0)
+		end = fcgi_serve(h, g->served, deadline, g->cut, tell, g);
+	return end == FCGI_LATER ? FCGI_LATER : finish(g, end);
 }

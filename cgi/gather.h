@@ -4,23 +4,18 @@
 #ifndef GATHER_H
 #define GATHER_H
 
-#include "handle.h"
+#include "fcgi.h"
 
-struct gathered {
-	int file;      /* in memory: the request, and then the answer; -1: broken */
-	size_t len;    /* of the request */
-	bool is_whole; /* else it is cut */
-	enum err cut;  /* and answered so */
-};
+struct gathered;
 
-/* Gathers the request on fd, all of whose parameters wait there; until: clock_ms()
- * to which the rest of the body is waited for; cut: why it may not have come. */
-void gather(struct gathered *g_r, int fd, long max_body, int64_t until, enum err cut);
+/* Gathers the request on fd, all of whose parameters wait there; max_body: bytes;
+ * until: clock_ms() to which the rest of the body is waited for; cut: why it may not
+ * have come.  NULL, logged: it cannot be kept, or is broken. */
+struct gathered *gather(int fd, long max_body, int64_t until, enum err cut) MUST_USE;
 
-/* Handles and answers it, and frees it.  True when the connection is good for
- * another; else the caller closes it.  deadline: clock_ms() by which the answer must
- * be out.  Any thread. */
-bool gather_serve(
-    struct gathered *g, struct handler *h, int fd, int64_t deadline) MUST_USE;
+/* Handles and answers it, and frees it; told and owner as of fcgi_serve().  deadline:
+ * clock_ms() by which the answer must be out.  Any thread. */
+enum fcgi_end gather_serve(struct gathered *g, struct handler *h, int64_t deadline,
+    fcgi_told *told, void *owner) MUST_USE;
 
 #endif

@@ -19,25 +19,47 @@ enum { FIELD_LEN = 120 };
 /* Strangers are logged of so often, whatever they do. */
 enum { STRANGERS_MS = 10000 };
 
+static const int counted_statuses[HANDLER_STATUSES] = {
+    200, 400, 401, 404, 405, 413, 415, 422, 500, 503};
+
+/* Its response is there. */
 static void
-health(struct handler *h, struct request *req, struct response *res)
+finish(struct serving *s)
 {
-	struct writer_stats s;
-	struct event *none = NULL;
-	enum err e = writer_submit(h->writer, &none, req->deadline);
-	writer_stats(h->writer, &s);
-	response_json(res, e ? 503 : 200,
+	for (int i = 0; i < HANDLER_STATUSES; i++)
+		if (counted_statuses[i] == s->res.status)
+			atomic_fetch_add(&s->h->requests[i], 1);
+	s->done(s);
+}
+
+static void
+tell_health(void *serving, struct event *none, enum err e)
+{
+	struct serving *s = serving;
+	struct writer_stats stats;
+	(void)none;
+	writer_stats(s->h->writer, &stats);
+	response_json(&s->res, e ? 503 : 200,
 	    "{\"status\":\"%s\",\"database\":\"%s\",\"spool_files\":%" PRIu64
 	    ",\"spool_bytes\":%" PRIu64 ",\"spool_bad\":%" PRIu64 "}",
 	    e ? "failing" : "ok",
-	    e == ERR_BUSY   ? "busy"
-	    : s.store.is_up ? "up"
-			    : "down",
-	    s.store.spool.n_files, s.store.spool.bytes, s.store.spool.n_bad);
+	    e == ERR_BUSY       ? "busy"
+	    : stats.store.is_up ? "up"
+				: "down",
+	    stats.store.spool.n_files, stats.store.spool.bytes, stats.store.spool.n_bad);
+	finish(s);
 }
 
-static const int counted_statuses[HANDLER_STATUSES] = {
-    200, 400, 401, 404, 405, 413, 415, 422, 500, 503};
+static void
+health(struct serving *s)
+{
+	if (s->req.body_err) {
+		response_problem(&s->res, s->req.body_err, (struct text){0});
+		finish(s);
+		return;
+	}
+	writer_submit(s->h->writer, NULL, s->req.deadline, tell_health, s);
+}
 
 static void line(struct response *res, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -54,11 +76,10 @@ line(struct response *res, const char *format, ...)
 
 /* Prometheus' text format 0.0.4.  Nothing here waits for the database. */
 static void
-metrics(struct handler *h, struct request *req, struct response *res)
+fill_metrics(struct handler *h, struct response *res)
 {
 	struct writer_stats s;
 	struct drainer_stats d;
-	(void)req;
 	if (!h->drainer) {
 		response_problem(res, ERR_NO_ROUTE, TEXT("a CGI program has no metrics"));
 		return;
@@ -107,6 +128,13 @@ metrics(struct handler *h, struct request *req, struct response *res)
 	for (int i = 0; i < HANDLER_STATUSES; i++)
 		line(res, "smshook_requests_total{status=\"%d\"} %llu\n",
 		    counted_statuses[i], atomic_load(&h->requests[i]));
+}
+
+static void
+metrics(struct serving *s)
+{
+	fill_metrics(s->h, &s->res);
+	finish(s);
 }
 
 /* Whether the sender says that the body is something else than JSON.  Text
@@ -225,36 +253,54 @@ receive(struct request *req, const struct conf_source *source, struct event **ev
 	return e;
 }
 
-/* Keeps a body that is no event; e is what is wrong with it. */
 static void
-reject(struct handler *h, struct request *req, struct event **ev, enum err e,
-    struct response *res)
+release(struct event *ev)
 {
-	struct text reason = (*ev)->reason;
-	response_problem(res, e, reason);
-	log_warn("source %.*s: answered %d: %.*s", (int)(*ev)->source.len,
-	    (*ev)->source.ptr, err_status(e), (int)reason.len, reason.ptr);
-	if (writer_submit(h->writer, ev, req->deadline))
-		log_warn("that body could not be kept");
-}
-
-static void
-store(struct handler *h, struct request *req, const struct conf_source *source,
-    struct response *res)
-{
-	struct event *ev;
-	enum err e = receive(req, source, &ev);
-	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT ||
-	    e == ERR_SIGNATURE) {
-		reject(h, req, &ev, e, res);
-	} else {
-		if (!e)
-			e = writer_submit(h->writer, &ev, req->deadline);
-		answer(res, ev, e);
-	}
 	if (ev)
 		event_free(ev);
 	free(ev);
+}
+
+static void
+tell_rejected(void *serving, struct event *ev, enum err e)
+{
+	if (e)
+		log_warn("that body could not be kept");
+	release(ev);
+	finish(serving);
+}
+
+/* Keeps a body that is no event; e is what is wrong with it. */
+static void
+reject(struct serving *s, struct event *ev, enum err e)
+{
+	response_problem(&s->res, e, ev->reason);
+	log_warn("source %.*s: answered %d: %.*s", (int)ev->source.len, ev->source.ptr,
+	    err_status(e), (int)ev->reason.len, ev->reason.ptr);
+	writer_submit(s->h->writer, ev, s->req.deadline, tell_rejected, s);
+}
+
+static void
+tell_stored(void *serving, struct event *ev, enum err e)
+{
+	struct serving *s = serving;
+	answer(&s->res, ev, e);
+	release(ev);
+	finish(s);
+}
+
+static void
+store(struct serving *s, const struct conf_source *source)
+{
+	struct event *ev;
+	enum err e = receive(&s->req, source, &ev);
+	if (e == ERR_NOT_JSON || e == ERR_MEDIA_TYPE || e == ERR_NOT_EVENT ||
+	    e == ERR_SIGNATURE)
+		reject(s, ev, e);
+	else if (e)
+		tell_stored(s, ev, e);
+	else
+		writer_submit(s->h->writer, ev, s->req.deadline, tell_stored, s);
 }
 
 unsigned long long
@@ -284,25 +330,28 @@ refuse(struct handler *h, const struct request *req, struct response *res)
 }
 
 static void
-webhook(struct handler *h, struct request *req, struct response *res)
+webhook(struct serving *s)
 {
 	struct credentials c;
-	credentials_read(&c, req);
+	credentials_read(&c, &s->req);
 	const struct conf_source *source =
-	    auth_check(h->conf, c.candidates, CREDENTIALS_MAX);
-	if (!source)
-		refuse(h, req, res);
-	else if (req->body_err)
-		response_problem(res, req->body_err, (struct text){0});
+	    auth_check(s->h->conf, c.candidates, CREDENTIALS_MAX);
+	if (source && !s->req.body_err) {
+		store(s, source);
+		return;
+	}
+	if (source)
+		response_problem(&s->res, s->req.body_err, (struct text){0});
 	else
-		store(h, req, source, res);
+		refuse(s->h, &s->req, &s->res);
+	finish(s);
 }
 
 /* The first route that fits counts; the last fits any address. */
 static const struct route {
 	const char *segment;
 	const char *allow;
-	void (*run)(struct handler *h, struct request *req, struct response *res);
+	void (*run)(struct serving *s);
 } routes[] = {
     {"healthz", "GET, HEAD", health},
     {"metrics", "GET, HEAD", metrics},
@@ -323,19 +372,17 @@ is_allowed(const char *allow, struct text method)
 }
 
 void
-handle(struct handler *h, struct request *req, struct response *res)
+handle(struct serving *s)
 {
 	const struct route *route = routes;
-	struct text segment = credentials_segment(req->path);
+	struct text segment = credentials_segment(s->req.path);
 	while (route->segment && !text_is(segment, route->segment))
 		route++;
-	if (is_allowed(route->allow, req->method)) {
-		route->run(h, req, res);
-	} else {
-		response_problem(res, ERR_METHOD, (struct text){0});
-		res->allow = route->allow;
+	if (is_allowed(route->allow, s->req.method)) {
+		route->run(s);
+		return;
 	}
-	for (int i = 0; i < HANDLER_STATUSES; i++)
-		if (counted_statuses[i] == res->status)
-			atomic_fetch_add(&h->requests[i], 1);
+	response_problem(&s->res, ERR_METHOD, (struct text){0});
+	s->res.allow = route->allow;
+	finish(s);
 }

@@ -1,5 +1,5 @@
 /* struct request -> struct response: route, method, token, limits, decode,
- * submit.  Knows nothing of how either travels.  Any thread. */
+ * submit.  Knows nothing of how either travels, and waits for nothing.  Any thread. */
 #ifndef HANDLE_H
 #define HANDLE_H
 
@@ -21,8 +21,18 @@ struct handler {
 	atomic_llong strangers_said; /* clock_ms() when they were, 0 never */
 };
 
-/* May take over the memory of the request's body. */
-void handle(struct handler *h, struct request *req, struct response *res);
+/* A request that is being served. */
+struct serving {
+	struct handler *h;
+	struct request req;
+	struct response res;
+	/* told once, when res is there: by the caller's thread, or another one; may not
+	 * wait */
+	void (*done)(struct serving *s);
+};
+
+/* Serves it: all but res is set.  May take over the memory of the request's body. */
+void handle(struct serving *s);
 
 /* Whether it is time to log of strangers, one more of which has come now
  * (clock_ms()): how many have since the last time, or 0. */

@@ -159,14 +159,21 @@ receiver_start(struct receiver *r, int listen_fd)
 	return e ? e : pool_start(&r->pool, &r->handler, listen_fd);
 }
 
+static void
+tell_trial(void *owner, struct event *none, enum err e)
+{
+	(void)owner;
+	(void)none;
+	if (e)
+		log_warn("webhooks are answered 503 until that is mended");
+}
+
 /* Connects before the first webhook, and says now what is wrong. */
 static void
 receiver_try(struct receiver *r)
 {
-	struct event *none = NULL;
 	int64_t deadline = clock_ms() + r->conf.request_timeout_ms;
-	if (writer_submit(r->writer, &none, deadline))
-		log_warn("webhooks are answered 503 until that is mended");
+	writer_submit(r->writer, NULL, deadline, tell_trial, NULL);
 }
 
 /* Answers what is in flight.  False when a request did not end: all it may use

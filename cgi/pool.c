@@ -132,7 +132,7 @@ is_over(struct pool *p, int64_t stopped_at)
 	if (quiet < stopped_at)
 		quiet = stopped_at;
 	return (now >= quiet + IDLE_MS && atomic_load(&p->n_busy) == 0 &&
-		   !connections_has_parts(p->connections)) ||
+		   !connections_are_busy(p->connections)) ||
 	       now >= stopped_at + p->request_timeout_ms;
 }
 
@@ -239,7 +239,7 @@ pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 		return ERR_MEMORY;
 	enum err e = open_fds(p);
 	if (!e)
-		e = connections_open(&p->connections, h, p->epoll_fd, n);
+		e = connections_open(&p->connections, h, p->epoll_fd);
 	/* where the listener is another process's, too, one may wait in accept4() */
 	return e ? e : start_workers(p, n + 1);
 }
@@ -283,7 +283,8 @@ pool_stop(struct pool **pool, bool takes_backlog)
 	atomic_store(&p->stopped_at, clock_ms());
 	if (p->n_workers > 0 && (write(p->wake_fd, &one, sizeof one) < 0 || !join(p)))
 		return false;
-	connections_close(&p->connections);
+	if (!connections_close(&p->connections))
+		return false;
 	int fds[] = {p->epoll_fd, p->tick_fd, p->wake_fd};
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0)

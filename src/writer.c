@@ -3,43 +3,43 @@
 #include "clock.h"
 #include "log.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 /* A commit ends by the deadline of its events, unless something hangs. */
 enum { GRACE_MS = 150 };
 
-/* One call of writer_submit(), or what it has left behind.  By a semaphore, for who
- * waits at a condition would meet the others at its mutex when they are woken. */
+/* One call of writer_submit(), until its owner is told. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
 	int64_t deadline;
-	enum err result;           /* set before it is done */
-	bool is_taken;             /* by w->mutex */
-	TAILQ_ENTRY(waiting) link; /* by w->mutex */
-	sem_t done;                /* it may be freed when this was waited for */
-	atomic_bool is_over;       /* done, or nobody waits for it any more */
+	writer_told *told;
+	void *owner;
+	enum err result;           /* the thread's alone */
+	bool is_left;              /* its owner was told already; by mutex */
+	TAILQ_ENTRY(waiting) link; /* by mutex */
 };
+
+TAILQ_HEAD(queue, waiting);
 
 struct writer {
 	struct store *store; /* the thread's alone, once it runs */
 	size_t max_batch;
-	struct waiting **batch;  /* the thread's alone */
 	struct event **events;   /* the thread's alone */
 	struct store_stats seen; /* the thread's alone */
 	pthread_t thread;
 	bool is_running; /* set before other threads begin */
 
 	pthread_mutex_t mutex;
-	pthread_cond_t work;           /* by mutex */
-	TAILQ_HEAD(, waiting) waiting; /* by mutex */
-	bool is_stopping;              /* by mutex */
-	bool is_hanging;               /* a batch was left to itself; by mutex */
-	struct writer_stats stats;     /* by mutex */
+	pthread_cond_t work;       /* by mutex */
+	struct queue waiting;      /* by mutex */
+	struct queue batch;        /* changed by the thread, holding mutex */
+	bool is_stopping;          /* by mutex */
+	bool is_hanging;           /* one of the batch was left; by mutex */
+	struct writer_stats stats; /* by mutex */
 };
 
 enum err
@@ -51,12 +51,12 @@ writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
 		return ERR_MEMORY;
 	w->store = store;
 	w->max_batch = max_batch;
-	w->batch = calloc(max_batch, sizeof *w->batch);
 	w->events = calloc(max_batch, sizeof *w->events);
 	TAILQ_INIT(&w->waiting);
+	TAILQ_INIT(&w->batch);
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->work, NULL);
-	return w->batch && w->events ? ERR_OK : ERR_MEMORY;
+	return w->events ? ERR_OK : ERR_MEMORY;
 }
 
 static bool
@@ -68,7 +68,7 @@ is_late(const struct waiting *x, int64_t now)
 /* Moves what waits, oldest first, from the queue to the batch.  Those whose time
  * is all but over go by themselves, straight to the spool: the whole batch would
  * have to end with them. */
-static size_t
+static void
 take(struct writer *w)
 {
 	struct waiting *x, *next;
@@ -82,30 +82,33 @@ take(struct writer *w)
 		if (has_late && !is_late(x, now))
 			continue;
 		TAILQ_REMOVE(&w->waiting, x, link);
-		x->is_taken = true;
-		w->batch[n++] = x;
+		TAILQ_INSERT_TAIL(&w->batch, x, link);
+		n++;
 	}
-	return n;
 }
 
-/* Commits the batch of n, before the first of them is out of patience.  With a
- * trial in it the state of things is looked at, too. */
+/* Commits the batch, before the first of it is out of patience.  With a trial in it
+ * the state of things is looked at, too. */
 static void
-commit(struct writer *w, size_t n)
+commit(struct writer *w)
 {
+	struct waiting *x;
 	size_t n_events = 0;
+	bool has_trial = false;
 	int64_t deadline = INT64_MAX;
-	for (size_t i = 0; i < n; i++) {
-		if (w->batch[i]->ev)
-			w->events[n_events++] = w->batch[i]->ev;
-		if (w->batch[i]->deadline < deadline)
-			deadline = w->batch[i]->deadline;
+	TAILQ_FOREACH(x, &w->batch, link)
+	{
+		has_trial = has_trial || !x->ev;
+		if (x->ev)
+			w->events[n_events++] = x->ev;
+		if (x->deadline < deadline)
+			deadline = x->deadline;
 	}
 	enum err e = store_commit(w->store, w->events, n_events, deadline);
-	if (n_events < n)
+	if (has_trial)
 		store_stats(w->store, &w->seen);
-	for (size_t i = 0; i < n; i++) /* nobody looks at it before it is done */
-		w->batch[i]->result = w->batch[i]->ev ? w->batch[i]->ev->result : e;
+	TAILQ_FOREACH(x, &w->batch, link)
+	x->result = x->ev ? x->ev->result : e;
 }
 
 static void
@@ -123,62 +126,61 @@ count(struct writer_stats *stats, const struct event *ev)
 		stats->stored++;
 }
 
+/* Takes the batch that is committed, and counts it. */
 static void
-discard(struct waiting *x)
+finish(struct writer *w, struct queue *done_r)
 {
-	if (x->ev)
-		event_free(x->ev);
-	free(x->ev);
-	sem_destroy(&x->done);
-	free(x);
-}
-
-static void
-count_batch(struct writer *w, size_t n)
-{
+	struct waiting *x;
 	bool has_events = false;
-	pthread_mutex_lock(&w->mutex);
-	for (size_t i = 0; i < n; i++)
-		if (w->batch[i]->ev) {
-			has_events = true;
-			count(&w->stats, w->batch[i]->ev);
-		}
+	TAILQ_INIT(done_r);
+	TAILQ_CONCAT(done_r, &w->batch, link);
+	TAILQ_FOREACH(x, done_r, link)
+	if (x->ev) {
+		has_events = true;
+		count(&w->stats, x->ev);
+	}
 	w->stats.commits += has_events;
 	w->stats.store = w->seen;
-	pthread_mutex_unlock(&w->mutex);
+	w->is_hanging = false;
 }
 
-/* After this the event is its owner's again. */
+/* Nobody else knows of them any more. */
 static void
-release(struct waiting *x)
+tell(struct queue *done)
 {
-	if (atomic_exchange(&x->is_over, true))
-		discard(x);
-	else
-		sem_post(&x->done);
+	struct waiting *x;
+	while ((x = TAILQ_FIRST(done))) {
+		TAILQ_REMOVE(done, x, link);
+		if (!x->is_left) {
+			x->told(x->owner, x->ev, x->result);
+		} else if (x->ev) {
+			event_free(x->ev);
+			free(x->ev);
+		}
+		free(x);
+	}
 }
 
-/* Holds the mutex but while it waits or commits. */
+/* Holds the mutex but while it waits, commits or tells. */
 static void *
 run(void *arg)
 {
 	struct writer *w = arg;
+	struct queue done;
 	pthread_mutex_lock(&w->mutex);
 	for (;;) {
 		while (TAILQ_EMPTY(&w->waiting) && !w->is_stopping)
 			pthread_cond_wait(&w->work, &w->mutex);
 		if (TAILQ_EMPTY(&w->waiting))
 			break;
-		size_t n = take(w);
-		if (n == 0)
-			continue;
+		take(w);
 		pthread_mutex_unlock(&w->mutex);
-		commit(w, n);
-		count_batch(w, n);
-		for (size_t i = 0; i < n; i++)
-			release(w->batch[i]);
+		commit(w);
 		pthread_mutex_lock(&w->mutex);
-		w->is_hanging = false; /* none of the batch can be left any more */
+		finish(w, &done);
+		pthread_mutex_unlock(&w->mutex);
+		tell(&done);
+		pthread_mutex_lock(&w->mutex);
 	}
 	pthread_mutex_unlock(&w->mutex);
 	return NULL;
@@ -211,104 +213,124 @@ writer_close(struct writer **writer)
 	}
 	pthread_cond_destroy(&w->work);
 	pthread_mutex_destroy(&w->mutex);
-	free(w->batch);
 	free(w->events);
 	free(w);
 	*writer = NULL;
 }
 
-/* False at the time until. */
-static bool
-wait_until(struct waiting *x, int64_t until)
-{
-	struct timespec t = {until / 1000, (long)(until % 1000) * 1000000};
-	int e;
-	do
-		e = sem_clockwait(&x->done, CLOCK_MONOTONIC, &t);
-	while (e < 0 && errno == EINTR);
-	return e == 0 && atomic_load(&x->is_over); /* and all before it is seen */
-}
-
-/* Takes it out of the queue, where it still is.  False: the writer has it. */
-static bool
-give_up(struct writer *w, struct waiting *x)
-{
-	pthread_mutex_lock(&w->mutex);
-	bool is_ours = !x->is_taken;
-	if (is_ours) {
-		TAILQ_REMOVE(&w->waiting, x, link);
-		w->stats.failed += x->ev != NULL;
-	}
-	pthread_mutex_unlock(&w->mutex);
-	return is_ours;
-}
-
-/* Leaves it to the writer, which hangs.  False: it has just been done. */
-static bool
-leave(struct writer *w, struct waiting *x)
-{
-	pthread_mutex_lock(&w->mutex);
-	bool is_left = !atomic_exchange(&x->is_over, true);
-	w->is_hanging = w->is_hanging || is_left;
-	pthread_mutex_unlock(&w->mutex);
-	if (is_left)
-		log_error("a commit hangs: is it a disk, or the lookup of a name?");
-	else
-		while (sem_wait(&x->done) < 0)
-			;
-	return is_left;
-}
-
 /* Without a thread: commits by itself. */
-static enum err
-submit_alone(struct writer *w, struct event *ev, int64_t deadline)
+static void
+commit_alone(struct writer *w, struct waiting *x)
 {
-	struct waiting x = {.ev = ev, .deadline = deadline};
-	w->batch[0] = &x;
-	commit(w, 1);
-	if (ev)
-		count(&w->stats, ev);
-	w->stats.store = w->seen;
-	return x.result;
+	struct queue done;
+	TAILQ_INSERT_TAIL(&w->batch, x, link);
+	commit(w);
+	finish(w, &done);
+	tell(&done);
 }
 
-/* False when nobody is to wait for it: the writer hangs. */
+/* False when it would not be taken: the writer hangs. */
 static bool
 enqueue(struct writer *w, struct waiting *x)
 {
 	pthread_mutex_lock(&w->mutex);
+	bool is_idle = TAILQ_EMPTY(&w->waiting) && TAILQ_EMPTY(&w->batch);
 	bool is_hanging = w->is_hanging;
-	if (is_hanging) {
+	if (is_hanging)
 		w->stats.failed += x->ev != NULL;
-	} else {
+	else
 		TAILQ_INSERT_TAIL(&w->waiting, x, link);
-	}
 	pthread_mutex_unlock(&w->mutex);
-	pthread_cond_signal(&w->work); /* now, that it need not wait for the mutex */
+	if (is_idle) /* now, that it need not wait for the mutex */
+		pthread_cond_signal(&w->work);
 	return !is_hanging;
 }
 
-enum err
-writer_submit(struct writer *w, struct event **ev, int64_t deadline)
+void
+writer_submit(
+    struct writer *w, struct event *ev, int64_t deadline, writer_told *told, void *owner)
 {
-	if (!w->is_running)
-		return submit_alone(w, *ev, deadline);
 	struct waiting *x = calloc(1, sizeof *x);
-	if (!x)
-		return ERR_MEMORY;
-	x->ev = *ev;
-	x->deadline = deadline;
-	x->result = ERR_BUSY;
-	sem_init(&x->done, 0, 0);
-	if (enqueue(w, x) && !wait_until(x, deadline) && !give_up(w, x) &&
-	    !wait_until(x, deadline + GRACE_MS) && leave(w, x)) {
-		*ev = NULL;
-		return ERR_BUSY;
+	if (!x) {
+		told(owner, ev, ERR_MEMORY);
+		return;
 	}
-	enum err e = x->result;
-	x->ev = NULL; /* it is the caller's */
-	discard(x);
-	return e;
+	*x = (struct waiting){
+	    .ev = ev, .deadline = deadline, .told = told, .owner = owner};
+	if (!w->is_running) {
+		commit_alone(w, x);
+	} else if (!enqueue(w, x)) {
+		free(x);
+		told(owner, ev, ERR_BUSY);
+	}
+}
+
+/* Takes out one that waits and whose time is over.  Else NULL, and *next_r is made
+ * to be no later than when there may be one. */
+static struct waiting *
+give_up(struct writer *w, int64_t now, int64_t *next_r)
+{
+	struct waiting *x;
+	TAILQ_FOREACH(x, &w->waiting, link)
+	if (x->deadline <= now)
+		break;
+	else if (x->deadline < *next_r)
+		*next_r = x->deadline;
+	if (!x)
+		return NULL;
+	TAILQ_REMOVE(&w->waiting, x, link);
+	w->stats.failed += x->ev != NULL;
+	return x;
+}
+
+/* The same for one in the batch, which is left to the thread: it is copied. */
+static bool
+leave(struct writer *w, int64_t now, int64_t *next_r, struct waiting *left_r)
+{
+	struct waiting *x;
+	TAILQ_FOREACH(x, &w->batch, link)
+	{
+		int64_t until = x->deadline + GRACE_MS;
+		if (!x->is_left && until <= now) {
+			x->is_left = w->is_hanging = true;
+			*left_r = *x;
+			return true;
+		}
+		if (!x->is_left && until < *next_r)
+			*next_r = until;
+	}
+	return false;
+}
+
+/* Tells one whose time is over.  False: there is none before *next_r. */
+static bool
+expire(struct writer *w, int64_t *next_r)
+{
+	int64_t now = clock_ms();
+	struct waiting left;
+	*next_r = INT64_MAX;
+	pthread_mutex_lock(&w->mutex);
+	struct waiting *x = give_up(w, now, next_r);
+	bool is_left = !x && leave(w, now, next_r, &left);
+	pthread_mutex_unlock(&w->mutex);
+	if (x)
+		x->told(x->owner, x->ev, ERR_BUSY);
+	free(x);
+	if (is_left) {
+		log_error("a commit hangs: is it a disk, or the lookup of a name?");
+		left.told(left.owner, NULL, ERR_BUSY);
+	}
+	return x || is_left;
+}
+
+void
+writer_watch(struct writer *w, int64_t until)
+{
+	int64_t next;
+	do
+		while (expire(w, &next))
+			;
+	while (next <= until && usleep((useconds_t)clock_left(next) * 1000) == 0);
 }
 
 void

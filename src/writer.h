@@ -1,7 +1,7 @@
 /* Group commit.  Events wait in one queue; the writer's thread takes all that
- * waits, has it committed at once, and wakes those who handed it in: what
- * arrives during one commit is the next batch.  Any thread may call, but for open,
- * start and close. */
+ * waits, has it committed at once, and tells their owners: what arrives during one
+ * commit is the next batch.  Nobody waits.  Any thread may call, but for open, start
+ * and close. */
 #ifndef WRITER_H
 #define WRITER_H
 
@@ -16,22 +16,33 @@ struct writer_stats {
 	struct store_stats store; /* as of the last trial */
 };
 
+/* Told once of what was handed in.  The event is its owner's again.  It is NULL for a
+ * trial, and when a disk or a name server hangs and the deadline has passed: then the
+ * writer keeps it, and nobody knows its outcome.  May not wait: others are told by the
+ * same thread. */
+typedef void writer_told(void *owner, struct event *ev, enum err e);
+
 /* max_batch: events a commit.  Without writer_start() each writer_submit()
  * commits by itself, in the caller's thread.  Errors: ERR_MEMORY, ERR_SYSTEM. */
 enum err writer_open(
     struct writer **writer_r, struct store *store, size_t max_batch) MUST_USE;
 enum err writer_start(struct writer *w) MUST_USE;
 
-/* Answers all that waits, then ends. */
+/* Has all that waits committed, then ends. */
 void writer_close(struct writer **writer);
 
-/* Hands in an event, made by malloc(), and waits until its outcome is known, or
- * deadline (clock_ms()).  The event is borrowed; but when a disk or a name server
- * hangs, and the deadline has passed, the writer keeps it, *ev becomes NULL, and
- * nobody knows its outcome.  *ev NULL tries whether an event would be kept now.
- * Errors: those of store_commit(); ERR_BUSY when its turn did not come, or has
+/* Hands in an event, made by malloc(), or with NULL tries whether one would be kept
+ * now.  The owner is told, before this returns or later, by the writer's thread or
+ * writer_watch().  deadline: clock_ms() by which the outcome is to be known.
+ * Errors told: those of store_commit(); ERR_BUSY when its turn did not come, or has
  * not come to an end; ERR_MEMORY. */
-enum err writer_submit(struct writer *w, struct event **ev, int64_t deadline) MUST_USE;
+void writer_submit(
+    struct writer *w, struct event *ev, int64_t deadline, writer_told *told, void *owner);
+
+/* Tells those whose deadline passes by the time until (clock_ms()), and waits for it
+ * where there are any.  To be called again by then: without it nobody whose commit
+ * hangs is told. */
+void writer_watch(struct writer *w, int64_t until);
 
 void writer_stats(struct writer *w, struct writer_stats *stats_r);
 

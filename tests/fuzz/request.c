@@ -21,6 +21,7 @@ enum { MAX_VARIABLES = 40, MAX_BODY = 1024 };
 
 static const struct request *served;
 static int n_submitted;
+static int n_done; /* how often the answer was there */
 
 /* ------------------------------------------------------------- the writer */
 
@@ -59,27 +60,30 @@ check_handed_in(const struct event *ev)
 }
 
 /* Each outcome that there is, by the length of the body. */
-enum err
-writer_submit(struct writer *w, struct event **ev, int64_t deadline)
+void
+writer_submit(
+    struct writer *w, struct event *ev, int64_t deadline, writer_told *told, void *owner)
 {
 	static const enum err refusals[] = {ERR_BUSY, ERR_SPOOL, ERR_MEMORY, ERR_DB_DATA};
 	size_t n = served->body.len;
 	(void)w;
 	CHECK(deadline == served->deadline);
-	if (!*ev)
-		return n % 2 ? ERR_SPOOL : ERR_OK;
-	check_handed_in(*ev);
+	if (!ev) {
+		told(owner, NULL, n % 2 ? ERR_SPOOL : ERR_OK);
+		return;
+	}
+	check_handed_in(ev);
 	n_submitted++;
 	if (n % 8 == 7) { /* the writer keeps it */
-		event_free(*ev);
-		free(*ev);
-		*ev = NULL;
-		return ERR_BUSY;
+		event_free(ev);
+		free(ev);
+		told(owner, NULL, ERR_BUSY);
+		return;
 	}
-	(*ev)->is_spooled = n % 8 == 6;
-	(*ev)->id = 42;
-	(*ev)->duplicate_of = n % 8 == 5 ? 41 : 0;
-	return n % 8 < 4 && n > 500 ? refusals[n % 8] : ERR_OK;
+	ev->is_spooled = n % 8 == 6;
+	ev->id = 42;
+	ev->duplicate_of = n % 8 == 5 ? 41 : 0;
+	told(owner, ev, n % 8 < 4 && n > 500 ? refusals[n % 8] : ERR_OK);
 }
 
 void
@@ -218,13 +222,19 @@ split(char *at, char *end, char **env)
 	return end;
 }
 
+static void
+done(struct serving *s)
+{
+	(void)s;
+	n_done++;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *env[MAX_VARIABLES + 1] = {NULL}, *bytes = malloc(size + 1);
-	struct request req;
-	struct response res = {0};
 	struct handler *h = handler();
+	struct serving s = {.h = h, .done = done};
 	CHECK(bytes);
 	memcpy(bytes, data, size);
 	bytes[size] = '\0';
@@ -234,26 +244,29 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (body.len > MAX_BODY + 1)
 		body.len = MAX_BODY + 1; /* more is not read */
 
-	request_init(&req, env, 1000, MAX_BODY);
-	CHECK(!req.body.ptr);
-	req.memory = fuzz_copy(body.ptr, body.len);
-	if (!req.body_err)
-		request_set_body(&req, (struct text){req.memory, body.len}, MAX_BODY);
-	check_request(&req, whole);
-	bool is_right = check_credentials(&req, whole);
+	request_init(&s.req, env, 1000, MAX_BODY);
+	CHECK(!s.req.body.ptr);
+	s.req.memory = fuzz_copy(body.ptr, body.len);
+	if (!s.req.body_err)
+		request_set_body(&s.req, (struct text){s.req.memory, body.len}, MAX_BODY);
+	check_request(&s.req, whole);
+	bool is_right = check_credentials(&s.req, whole);
 	h->drainer = size % 2 ? NULL : (struct drainer *)h; /* not looked into */
-	struct request kept = req; /* handle() may take its memory */
+	struct request kept = s.req; /* handle() may take its memory */
 	kept.body.ptr = body.ptr;
 	served = &kept;
 	n_submitted = 0;
 	*fuzz_log = '\0';
-	handle(h, &req, &res);
-	check_response(&res, &req);
+	n_done = 0;
+	handle(&s);
+	CHECK(n_done == 1);
+	check_response(&s.res, &s.req);
 	CHECK(n_submitted <= 1 && (n_submitted == 0 || is_right));
-	CHECK(res.status == 401 || res.status == 405 || is_right ||
-	      text_is(req.method, "GET") || text_is(req.method, "HEAD"));
-	CHECK(res.status != 401 || !is_right || has(res.body, res.len, "signature"));
-	free(req.memory);
+	CHECK(s.res.status == 401 || s.res.status == 405 || is_right ||
+	      text_is(s.req.method, "GET") || text_is(s.req.method, "HEAD"));
+	CHECK(
+	    s.res.status != 401 || !is_right || has(s.res.body, s.res.len, "signature"));
+	free(s.req.memory);
 	free(bytes);
 	return 0;
 }

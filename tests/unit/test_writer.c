@@ -5,6 +5,7 @@
 #include "writer.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -93,35 +94,36 @@ close_writer(void **state)
 }
 
 struct submission {
-	pthread_t thread;
+	sem_t is_told;
 	struct event *ev;
-	int64_t patience_ms;
 	enum err result;
 };
 
-static void *
-submit(void *arg)
+static void
+told(void *submission, struct event *ev, enum err e)
 {
-	struct submission *s = arg;
-	s->result = writer_submit(writer, &s->ev, clock_ms() + s->patience_ms);
-	return NULL;
+	struct submission *s = submission;
+	s->ev = ev;
+	s->result = e;
+	assert_int_equal(sem_post(&s->is_told), 0);
 }
 
 static void
 begin(struct submission *s, int64_t patience_ms)
 {
-	*s = (struct submission){.patience_ms = patience_ms};
-	s->ev = calloc(1, sizeof *s->ev);
-	assert_non_null(s->ev);
-	s->ev->http_status = EVENT_NO_INT;
-	assert_int_equal(pthread_create(&s->thread, NULL, submit, s), 0);
+	struct event *ev = calloc(1, sizeof *ev);
+	assert_non_null(ev);
+	ev->http_status = EVENT_NO_INT;
+	*s = (struct submission){0};
+	sem_init(&s->is_told, 0, 0);
+	writer_submit(writer, ev, clock_ms() + patience_ms, told, s);
 }
 
 /* Waits for its end; the id that the event has got. */
 static int64_t
 end(struct submission *s)
 {
-	pthread_join(s->thread, NULL);
+	sem_wait(&s->is_told);
 	int64_t id = s->ev ? s->ev->id : 0;
 	free(s->ev);
 	return id;
@@ -140,7 +142,6 @@ groups(void **state)
 	wait_inside();
 	for (int i = 0; i < N; i++)
 		begin(&rest[i], 60000);
-	usleep(200000); /* all but surely queued; later ones make one more batch */
 	set_gate(false);
 	end(&first);
 	for (int i = 0; i < N; i++) {
@@ -151,7 +152,7 @@ groups(void **state)
 		is_seen[id] = true;
 	}
 	assert_int_equal(gate.largest, 8);
-	assert_true(gate.n_commits < N);
+	assert_int_equal(gate.n_commits, 1 + 3);
 	struct writer_stats stats;
 	writer_stats(writer, &stats);
 	assert_int_equal(stats.stored, N + 1);
@@ -163,33 +164,50 @@ groups(void **state)
 static void
 patience(void **state)
 {
-	struct submission taken, queued;
+	struct submission taken, queued, late;
 	(void)state;
 	set_gate(true);
-	begin(&taken, 2000);
+	begin(&taken, 1000);
 	wait_inside();
 	begin(&queued, 1);
-	pthread_join(queued.thread, NULL);
+	writer_watch(writer, clock_ms() + 100);
+	assert_int_equal(sem_trywait(&queued.is_told), 0);
 	assert_int_equal(queued.result, ERR_BUSY);
 	assert_non_null(queued.ev);
 	free(queued.ev);
-	pthread_join(taken.thread, NULL);
+	assert_int_equal(sem_trywait(&taken.is_told), -1);
+	writer_watch(writer, clock_ms() + 1500);
+	assert_int_equal(sem_trywait(&taken.is_told), 0);
 	assert_int_equal(taken.result, ERR_BUSY);
 	assert_null(taken.ev);
+	begin(&late, 60000); /* nobody is let in behind what hangs */
+	assert_int_equal(sem_trywait(&late.is_told), 0);
+	assert_int_equal(late.result, ERR_BUSY);
+	free(late.ev);
 	set_gate(false);
 	writer_close(&writer);
 	assert_int_equal(gate.n_commits, 1);
+	assert_int_equal(sem_trywait(&taken.is_told), -1); /* once is enough */
+}
+
+static enum err
+try(struct writer *w)
+{
+	struct submission s = {.ev = NULL};
+	sem_init(&s.is_told, 0, 0);
+	writer_submit(w, NULL, clock_ms() + 60000, told, &s);
+	end(&s);
+	return s.result;
 }
 
 static void
 trials(void **state)
 {
 	struct writer_stats stats;
-	struct event *none = NULL;
 	(void)state;
-	assert_int_equal(writer_submit(writer, &none, clock_ms() + 60000), ERR_OK);
+	assert_int_equal(try(writer), ERR_OK);
 	gate.result = ERR_DB_DOWN;
-	assert_int_equal(writer_submit(writer, &none, clock_ms() + 60000), ERR_DB_DOWN);
+	assert_int_equal(try(writer), ERR_DB_DOWN);
 	writer_stats(writer, &stats);
 	assert_int_equal(stats.commits, 0);
 	assert_int_equal(stats.failed, 0);
@@ -205,7 +223,6 @@ closing(void **state)
 	begin(&first, 60000);
 	wait_inside();
 	begin(&second, 60000);
-	usleep(100000);
 	set_gate(false);
 	end(&first);
 	end(&second);
@@ -215,14 +232,15 @@ closing(void **state)
 static void
 without_thread(void **state)
 {
-	struct writer *w;
-	struct event event = {.http_status = EVENT_NO_INT}, *ev = &event;
 	(void)state;
+	struct submission s;
 	gate.result = ERR_OK;
-	assert_int_equal(writer_open(&w, &gate, 8), ERR_OK);
-	assert_int_equal(writer_submit(w, &ev, clock_ms() + 60000), ERR_OK);
-	assert_true(event.id > 0);
-	writer_close(&w);
+	assert_int_equal(writer_open(&writer, &gate, 8), ERR_OK);
+	begin(&s, 60000);
+	assert_int_equal(sem_trywait(&s.is_told), 0);
+	assert_true(s.ev->id > 0);
+	free(s.ev);
+	writer_close(&writer);
 }
 
 int

@@ -21,6 +21,7 @@ enum {
 	 * whole when so much of the request does, or it took a tick: a socket may
 	 * hold no more. */
 	LOOK_SIZE = 128 * 1024,
+	GLANCE_SIZE = 8 * 1024, /* most requests are shorter */
 	LONG_SIZE = 32 * 1024,
 	OTHER_FILES = 256, /* that have a descriptor, too */
 	ROOM_MS = 100,     /* how often a worker that waits for room looks around */
@@ -44,7 +45,7 @@ struct connections {
 	sem_t room;                             /* for more requests in flight */
 	atomic_int n_served;                    /* requests in flight that are ours */
 	atomic_int n;                           /* that are ours */
-	int max_long;                           /* how many workers may wait for a body */
+	int max_long;                           /* how many workers may wait for a peer */
 	atomic_int n_long;                      /* and do */
 	atomic_bool is_wanted;                  /* one more would, if not so many did */
 	atomic_int n_parts;                     /* on which a part of a request waits */
@@ -114,18 +115,33 @@ give(struct connections *cs, struct connections *next, int fd, long long until)
 		end(cs, fd);
 }
 
-/* What waits on it; -1 when it has ended or failed, 0 when there is nothing. */
+/* What of a connection waits in so many bytes; -1 when it has ended or failed, 0 when
+ * there is nothing. */
 static ssize_t
-look(int fd, enum records_state *state_r)
+look_at(int fd, unsigned char *bytes, size_t size, enum records_state *state_r)
 {
-	unsigned char bytes[LOOK_SIZE];
-	ssize_t len = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+	ssize_t len = recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT);
 	if (len == 0 || (len < 0 && errno != EAGAIN))
 		return -1;
 	*state_r = records_look(bytes, len > 0 ? (size_t)len : 0);
 	if (*state_r == RECORDS_HEAD && len == LOOK_SIZE)
 		*state_r = RECORDS_BROKEN;
 	return len > 0 ? len : 0;
+}
+
+/* The same for what may be long: stacks stay small. */
+static ssize_t
+look(int fd, enum records_state *state_r)
+{
+	unsigned char bytes[GLANCE_SIZE];
+	ssize_t len = look_at(fd, bytes, sizeof bytes, state_r);
+	if (len < GLANCE_SIZE || *state_r == RECORDS_WHOLE)
+		return len;
+	unsigned char *all = malloc(LOOK_SIZE);
+	if (all)
+		len = look_at(fd, all, LOOK_SIZE, state_r);
+	free(all);
+	return len;
 }
 
 static bool
@@ -231,11 +247,9 @@ serve(struct connections *cs, int fd, int64_t deadline, struct gathered *g)
 	return e;
 }
 
-/* Waits with a worker for the rest of a body, unless so many do already.  False:
- * not now. */
+/* Lets a worker wait for a peer, unless max do already.  False: not now. */
 static bool
-wait_for_body(
-    struct connections *cs, int fd, int max, int64_t until, struct gathered **g_r)
+begin_long(struct connections *cs, int max)
 {
 	while (atomic_fetch_add(&cs->n_long, 1) >= max) {
 		atomic_fetch_sub(&cs->n_long, 1);
@@ -243,11 +257,39 @@ wait_for_body(
 		if (atomic_load(&cs->n_long) >= max)
 			return false;
 	}
-	*g_r = gather(fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
+	return true;
+}
+
+static void
+end_long(struct connections *cs)
+{
 	atomic_fetch_sub(&cs->n_long, 1);
 	if (atomic_exchange(&cs->is_wanted, false))
 		look_at_parts(cs);
+}
+
+/* Waits with a worker for the rest of a body.  False: not now. */
+static bool
+wait_for_body(
+    struct connections *cs, int fd, int max, int64_t until, struct gathered **g_r)
+{
+	if (!begin_long(cs, max))
+		return false;
+	*g_r = gather(fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
+	end_long(cs);
 	return true;
+}
+
+static enum fcgi_end
+serve_gathered(struct connections *cs, int fd, int64_t deadline, struct gathered *g)
+{
+	bool is_whole = gather_is_whole(g);
+	enum fcgi_end e = serve(cs, fd, deadline, g);
+	if (!is_whole && e == FCGI_SPENT && begin_long(cs, cs->max_long)) {
+		gather_let_finish(fd, deadline);
+		end_long(cs);
+	}
+	return e;
 }
 
 /* Does what can be done for a request of which a part is there.  False, and
@@ -272,7 +314,7 @@ serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
 		 !wait_for_body(cs, fd, max, deadline - TICK_MS, &g))
 		return false;
 	if (g)
-		*end_r = serve(cs, fd, deadline, g);
+		*end_r = serve_gathered(cs, fd, deadline, g);
 	return true;
 }
 
@@ -329,7 +371,7 @@ connections_handle(struct connections *cs, int fd)
 }
 
 enum err
-connections_open(struct connections **c_r, struct handler *h, int epoll_fd)
+connections_open(struct connections **c_r, struct handler *h, int epoll_fd, int max_long)
 {
 	struct connections *cs = calloc(1, sizeof *cs);
 	*c_r = cs;
@@ -338,7 +380,7 @@ connections_open(struct connections **c_r, struct handler *h, int epoll_fd)
 	cs->h = h;
 	cs->epoll_fd = epoll_fd;
 	cs->writer = h->writer;
-	cs->max_long = (int)(h->conf->threads + 3) / 4;
+	cs->max_long = max_long;
 	sem_init(&cs->room, 0, (unsigned)h->conf->threads);
 	return ERR_OK;
 }

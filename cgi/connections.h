@@ -10,11 +10,11 @@ enum { CONNECTIONS_MAX = 4096 };
 
 struct connections;
 
-/* epoll_fd: whose events connections_handle() takes.  As many requests as conf->threads
- * are in flight at a time, of whose workers a quarter may wait for bodies.  Errors:
- * ERR_MEMORY. */
+/* epoll_fd: whose events connections_handle() takes; max_long: how many of those who
+ * call it may wait for a peer.  As many requests as conf->threads are in flight at a
+ * time.  Errors: ERR_MEMORY. */
 enum err connections_open(
-    struct connections **c_r, struct handler *h, int epoll_fd) MUST_USE;
+    struct connections **c_r, struct handler *h, int epoll_fd, int max_long) MUST_USE;
 
 /* Idle connections, and all others when they have become idle, are another's from now
  * on, which must outlive c, and requests are its handler's. */

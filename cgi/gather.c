@@ -20,8 +20,7 @@ struct gathered {
 	bool is_whole; /* else it is cut */
 	enum err cut;  /* and answered so */
 	int fd;        /* the connection */
-	int64_t deadline;
-	int served; /* the file, as libfcgi's connection */
+	int served;    /* the file, as libfcgi's connection */
 	fcgi_told *told;
 	void *owner;
 };
@@ -81,9 +80,14 @@ send_answer(int file, size_t len, int fd)
 	return n > 0 && send(fd, answer, (size_t)n, MSG_NOSIGNAL) == n;
 }
 
-/* A peer that is still sending would not read its answer from a closed socket. */
-static void
-let_finish(int fd, int64_t until)
+bool
+gather_is_whole(const struct gathered *g)
+{
+	return g->is_whole;
+}
+
+void
+gather_let_finish(int fd, int64_t until)
 {
 	unsigned char rest[4096];
 	size_t n, len = 0;
@@ -114,14 +118,11 @@ gather(int fd, long max_body, int64_t until, enum err cut)
 	return NULL;
 }
 
-/* It is answered in the file.  A request that is cut ends at once, in the thread that
- * called gather_serve(), which may wait. */
+/* It is answered in the file. */
 static enum fcgi_end
 finish(struct gathered *g, enum fcgi_end end)
 {
 	bool is_out = send_answer(g->file, g->len, g->fd);
-	if (!g->is_whole)
-		let_finish(g->fd, g->deadline);
 	if (end != FCGI_CLOSED)
 		close(g->served);
 	close(g->file);
@@ -143,7 +144,6 @@ gather_serve(
     struct gathered *g, struct handler *h, int64_t deadline, fcgi_told *told, void *owner)
 {
 	enum fcgi_end end = FCGI_CLOSED;
-	g->deadline = deadline;
 	g->told = told;
 	g->owner = owner;
 	/* libfcgi closes it at the end of a request that is cut */

@@ -11,6 +11,7 @@
 #include "stdfiles.h"
 
 #include <getopt.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -278,6 +279,8 @@ run_fcgi(const char *conf_path, const char *where)
 	sigset_t signals;
 	int listen_fd = STDIN_FILENO, number;
 
+	/* A request's memory is freed by another thread: each of them would keep some. */
+	mallopt(M_ARENA_MAX, 2);
 	block_signals(&signals);
 	enum err e = r ? receiver_load(r, conf_path, false) : ERR_MEMORY;
 	if (!e)

@@ -16,6 +16,7 @@
 
 enum {
 	STACK_SIZE = 512 * 1024,
+	WORKERS = 8, /* and those that wait for bodies; one may wait in accept4() */
 	/* After a stop: what comes is answered until nothing came for IDLE_MS and
 	 * nobody is at work; no more is accepted after LATEST_MS, and all is over
 	 * when a request's time has passed, and MARGIN_MS. */
@@ -200,6 +201,9 @@ start_workers(struct pool *p, size_t n)
 	pthread_attr_t attr;
 	int error = 0;
 	sigset_t blocked;
+	p->workers = calloc(n, sizeof *p->workers);
+	if (!p->workers)
+		return ERR_MEMORY;
 	sigaction(SIGUSR2, &interrupt, NULL);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGUSR2);
@@ -226,7 +230,6 @@ start_workers(struct pool *p, size_t n)
 enum err
 pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 {
-	size_t n = (size_t)h->conf->threads;
 	struct pool *p = calloc(1, sizeof *p);
 	*pool_r = p;
 	if (!p)
@@ -234,14 +237,11 @@ pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 	p->request_timeout_ms = h->conf->request_timeout_ms;
 	p->listen_fd = listen_fd;
 	p->epoll_fd = p->tick_fd = p->wake_fd = -1;
-	p->workers = calloc(n + 1, sizeof *p->workers);
-	if (!p->workers)
-		return ERR_MEMORY;
+	size_t n_long = ((size_t)h->conf->threads + 3) / 4; /* may wait for bodies */
 	enum err e = open_fds(p);
 	if (!e)
-		e = connections_open(&p->connections, h, p->epoll_fd);
-	/* where the listener is another process's, too, one may wait in accept4() */
-	return e ? e : start_workers(p, n + 1);
+		e = connections_open(&p->connections, h, p->epoll_fd, (int)n_long);
+	return e ? e : start_workers(p, WORKERS + n_long);
 }
 
 /* Waits for the workers.  One may be stuck in accept4(), when another process

@@ -1,7 +1,7 @@
 /* The workers of FastCGI: a pool of threads waits in one epoll for the listener
  * and for all connections.  A connection holds a thread only while a request
- * that waits there as a whole is served: neither one that the web server keeps
- * open nor one that is silent or slow holds any. */
+ * that waits there as a whole is read and handed in: neither one that the web server
+ * keeps open nor one that is silent or slow holds any, nor one that is committed. */
 #ifndef POOL_H
 #define POOL_H
 
@@ -9,9 +9,9 @@
 
 struct pool;
 
-/* Starts conf->threads workers, and one that may be waiting in accept(), on a listening
- * socket, which is only borrowed and never changed: others may share it. Errors, logged:
- * ERR_MEMORY, ERR_SYSTEM. */
+/* Starts workers on a listening socket, which is only borrowed and never changed: others
+ * may share it.  conf->threads requests are in flight at a time, and a quarter as many
+ * workers may wait for slow bodies.  Errors, logged: ERR_MEMORY, ERR_SYSTEM. */
 enum err pool_start(struct pool **pool_r, struct handler *h, int listen_fd) MUST_USE;
 
 /* Connections and requests are another pool's from now on, which must outlive it. */

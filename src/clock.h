@@ -1,4 +1,5 @@
-/* Deadlines: milliseconds on a clock that nobody sets (CLOCK_MONOTONIC). */
+/* Deadlines: milliseconds, or microseconds, on a clock that nobody sets
+ * (CLOCK_MONOTONIC). */
 #ifndef CLOCK_H
 #define CLOCK_H
 
@@ -6,11 +7,17 @@
 #include <time.h>
 
 static inline int64_t
-clock_ms(void)
+clock_us(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+static inline int64_t
+clock_ms(void)
+{
+	return clock_us() / 1000;
 }
 
 /* What is left until a deadline for poll(2): 0 when it is over. */

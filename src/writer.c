@@ -12,6 +12,10 @@
 /* A commit ends by the deadline of its events, unless something hangs. */
 enum { GRACE_MS = 150 };
 
+/* What an event takes of a commit at most, beside the flush; and the longest wait for
+ * a fuller batch. */
+enum { EVENT_US = 100, LINGER_MAX_US = 5000 };
+
 /* One call of writer_submit(), until its owner is told. */
 struct waiting {
 	struct event *ev; /* NULL: a trial */
@@ -30,13 +34,20 @@ struct writer {
 	size_t max_batch;
 	struct event **events;   /* the thread's alone */
 	struct store_stats seen; /* the thread's alone */
-	pthread_t thread;
+	size_t n_expected;       /* for the next batch; the thread's alone */
+	int64_t linger_until;    /* clock_us(); the thread's alone */
+	pthread_t thread, teller;
 	bool is_running; /* set before other threads begin */
 
 	pthread_mutex_t mutex;
-	pthread_cond_t work;       /* by mutex */
+	pthread_cond_t work;       /* for the thread: as many wait as it wants */
+	size_t n_wanted;           /* by mutex */
 	struct queue waiting;      /* by mutex */
+	size_t n_waiting;          /* by mutex */
 	struct queue batch;        /* changed by the thread, holding mutex */
+	pthread_cond_t answers;    /* for the teller */
+	struct queue done;         /* committed, for the teller; by mutex */
+	bool is_over;              /* no more will be; by mutex */
 	bool is_stopping;          /* by mutex */
 	bool is_hanging;           /* one of the batch was left; by mutex */
 	struct writer_stats stats; /* by mutex */
@@ -54,8 +65,10 @@ writer_open(struct writer **writer_r, struct store *store, size_t max_batch)
 	w->events = calloc(max_batch, sizeof *w->events);
 	TAILQ_INIT(&w->waiting);
 	TAILQ_INIT(&w->batch);
+	TAILQ_INIT(&w->done);
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->work, NULL);
+	pthread_cond_init(&w->answers, NULL);
 	return w->events ? ERR_OK : ERR_MEMORY;
 }
 
@@ -85,6 +98,7 @@ take(struct writer *w)
 		TAILQ_INSERT_TAIL(&w->batch, x, link);
 		n++;
 	}
+	w->n_waiting -= n;
 }
 
 /* Commits the batch, before the first of it is out of patience.  With a trial in it
@@ -126,22 +140,27 @@ count(struct writer_stats *stats, const struct event *ev)
 		stats->stored++;
 }
 
-/* Takes the batch that is committed, and counts it. */
-static void
+/* Takes the batch that is committed, and counts it: how many. */
+static size_t
 finish(struct writer *w, struct queue *done_r)
 {
 	struct waiting *x;
 	bool has_events = false;
+	size_t n = 0;
 	TAILQ_INIT(done_r);
 	TAILQ_CONCAT(done_r, &w->batch, link);
 	TAILQ_FOREACH(x, done_r, link)
-	if (x->ev) {
-		has_events = true;
-		count(&w->stats, x->ev);
+	{
+		n++;
+		if (x->ev) {
+			has_events = true;
+			count(&w->stats, x->ev);
+		}
 	}
 	w->stats.commits += has_events;
 	w->stats.store = w->seen;
 	w->is_hanging = false;
+	return n;
 }
 
 /* Nobody else knows of them any more. */
@@ -161,6 +180,46 @@ tell(struct queue *done)
 	}
 }
 
+/* Waits for work.  False: there will be none.  Where the flush is what a commit takes,
+ * those who were just answered may come back before it is begun. */
+static bool
+await(struct writer *w)
+{
+	const struct timespec until = {
+	    w->linger_until / 1000000, w->linger_until % 1000000 * 1000};
+	w->n_wanted = 1;
+	while (w->n_waiting == 0 && !w->is_stopping)
+		pthread_cond_wait(&w->work, &w->mutex);
+	w->n_wanted = w->n_expected;
+	while (w->n_waiting > 0 && w->n_waiting < w->n_expected && !w->is_stopping &&
+	       !pthread_cond_clockwait(&w->work, &w->mutex, CLOCK_MONOTONIC, &until))
+		;
+	return w->n_waiting > 0;
+}
+
+/* How long it is worth to wait for a fuller batch than the last one of n: half of what
+ * its commit, which took so long, spent on other things than its events. */
+static int64_t
+linger_us(size_t n, int64_t took_us)
+{
+	int64_t linger = (took_us - (int64_t)n * EVENT_US) / 2;
+	return linger < LINGER_MAX_US ? linger : LINGER_MAX_US;
+}
+
+/* Tells those that are done, or has the teller do it when the next batch waits. */
+static void
+answer(struct writer *w, struct queue *done)
+{
+	if (w->n_waiting > 0) {
+		TAILQ_CONCAT(&w->done, done, link);
+		pthread_cond_signal(&w->answers);
+		return;
+	}
+	pthread_mutex_unlock(&w->mutex);
+	tell(done);
+	pthread_mutex_lock(&w->mutex);
+}
+
 /* Holds the mutex but while it waits, commits or tells. */
 static void *
 run(void *arg)
@@ -168,16 +227,36 @@ run(void *arg)
 	struct writer *w = arg;
 	struct queue done;
 	pthread_mutex_lock(&w->mutex);
-	for (;;) {
-		while (TAILQ_EMPTY(&w->waiting) && !w->is_stopping)
-			pthread_cond_wait(&w->work, &w->mutex);
-		if (TAILQ_EMPTY(&w->waiting))
-			break;
+	while (await(w)) {
 		take(w);
 		pthread_mutex_unlock(&w->mutex);
+		int64_t began = clock_us();
 		commit(w);
+		int64_t took = clock_us() - began;
 		pthread_mutex_lock(&w->mutex);
-		finish(w, &done);
+		size_t n = finish(w, &done);
+		w->n_expected = n + w->n_waiting;
+		if (w->n_expected > w->max_batch)
+			w->n_expected = w->max_batch;
+		answer(w, &done);
+		w->linger_until = clock_us() + linger_us(n, took);
+	}
+	w->is_over = true;
+	pthread_cond_signal(&w->answers);
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+static void *
+run_teller(void *arg)
+{
+	struct writer *w = arg;
+	struct queue done = TAILQ_HEAD_INITIALIZER(done);
+	pthread_mutex_lock(&w->mutex);
+	while (!TAILQ_EMPTY(&w->done) || !w->is_over) {
+		if (TAILQ_EMPTY(&w->done))
+			pthread_cond_wait(&w->answers, &w->mutex);
+		TAILQ_CONCAT(&done, &w->done, link);
 		pthread_mutex_unlock(&w->mutex);
 		tell(&done);
 		pthread_mutex_lock(&w->mutex);
@@ -186,12 +265,25 @@ run(void *arg)
 	return NULL;
 }
 
+/* The thread ends when it has nothing to do, and the teller after it. */
+static void
+stop(struct writer *w)
+{
+	pthread_mutex_lock(&w->mutex);
+	w->is_stopping = true;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->mutex);
+	pthread_join(w->thread, NULL);
+}
+
 enum err
 writer_start(struct writer *w)
 {
 	int e = pthread_create(&w->thread, NULL, run, w);
+	if (!e && (e = pthread_create(&w->teller, NULL, run_teller, w)))
+		stop(w);
 	if (e) {
-		log_error("cannot start the writer's thread: %s", strerror(e));
+		log_error("cannot start the writer's threads: %s", strerror(e));
 		return ERR_SYSTEM;
 	}
 	w->is_running = true;
@@ -205,12 +297,10 @@ writer_close(struct writer **writer)
 	if (!w)
 		return;
 	if (w->is_running) {
-		pthread_mutex_lock(&w->mutex);
-		w->is_stopping = true;
-		pthread_cond_signal(&w->work);
-		pthread_mutex_unlock(&w->mutex);
-		pthread_join(w->thread, NULL);
+		stop(w);
+		pthread_join(w->teller, NULL);
 	}
+	pthread_cond_destroy(&w->answers);
 	pthread_cond_destroy(&w->work);
 	pthread_mutex_destroy(&w->mutex);
 	free(w->events);
@@ -234,14 +324,15 @@ static bool
 enqueue(struct writer *w, struct waiting *x)
 {
 	pthread_mutex_lock(&w->mutex);
-	bool is_idle = TAILQ_EMPTY(&w->waiting) && TAILQ_EMPTY(&w->batch);
-	bool is_hanging = w->is_hanging;
-	if (is_hanging)
+	bool is_hanging = w->is_hanging, is_enough = false;
+	if (is_hanging) {
 		w->stats.failed += x->ev != NULL;
-	else
+	} else {
 		TAILQ_INSERT_TAIL(&w->waiting, x, link);
+		is_enough = ++w->n_waiting == w->n_wanted;
+	}
 	pthread_mutex_unlock(&w->mutex);
-	if (is_idle) /* now, that it need not wait for the mutex */
+	if (is_enough) /* now, that it need not wait for the mutex */
 		pthread_cond_signal(&w->work);
 	return !is_hanging;
 }
@@ -279,6 +370,7 @@ give_up(struct writer *w, int64_t now, int64_t *next_r)
 	if (!x)
 		return NULL;
 	TAILQ_REMOVE(&w->waiting, x, link);
+	w->n_waiting--;
 	w->stats.failed += x->ev != NULL;
 	return x;
 }

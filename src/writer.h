@@ -1,7 +1,7 @@
 /* Group commit.  Events wait in one queue; the writer's thread takes all that
  * waits, has it committed at once, and tells their owners: what arrives during one
- * commit is the next batch.  Nobody waits.  Any thread may call, but for open, start
- * and close. */
+ * commit is the next batch, while another thread tells of the last one.  Nobody waits.
+ * Any thread may call, but for open, start and close. */
 #ifndef WRITER_H
 #define WRITER_H
 
@@ -32,7 +32,7 @@ enum err writer_start(struct writer *w) MUST_USE;
 void writer_close(struct writer **writer);
 
 /* Hands in an event, made by malloc(), or with NULL tries whether one would be kept
- * now.  The owner is told, before this returns or later, by the writer's thread or
+ * now.  The owner is told, before this returns or later, by the writer's threads or
  * writer_watch().  deadline: clock_ms() by which the outcome is to be known.
  * Errors told: those of store_commit(); ERR_BUSY when its turn did not come, or has
  * not come to an end; ERR_MEMORY. */

@@ -17,11 +17,8 @@
 enum {
 	TICK_MS = 1000,
 	KEPT_MS = 75000, /* longer than nginx keeps an idle connection: 60 s */
-	/* What is looked at: all parameters must fit.  A body need not wait as a
-	 * whole when so much of the request does, or it took a tick: a socket may
-	 * hold no more. */
-	LOOK_SIZE = 128 * 1024,
-	GLANCE_SIZE = 8 * 1024, /* most requests are shorter */
+	/* A body need not wait as a whole when so much of the request does, or it
+	 * took a tick: a socket may hold no more. */
 	LONG_SIZE = 32 * 1024,
 	OTHER_FILES = 256, /* that have a descriptor, too */
 	ROOM_MS = 100,     /* how often a worker that waits for room looks around */
@@ -113,35 +110,6 @@ give(struct connections *cs, struct connections *next, int fd, long long until)
 		atomic_fetch_sub(&cs->n, 1);
 	else
 		end(cs, fd);
-}
-
-/* What of a connection waits in so many bytes; -1 when it has ended or failed, 0 when
- * there is nothing. */
-static ssize_t
-look_at(int fd, unsigned char *bytes, size_t size, enum records_state *state_r)
-{
-	ssize_t len = recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT);
-	if (len == 0 || (len < 0 && errno != EAGAIN))
-		return -1;
-	*state_r = records_look(bytes, len > 0 ? (size_t)len : 0);
-	if (*state_r == RECORDS_HEAD && len == LOOK_SIZE)
-		*state_r = RECORDS_BROKEN;
-	return len > 0 ? len : 0;
-}
-
-/* The same for what may be long: stacks stay small. */
-static ssize_t
-look(int fd, enum records_state *state_r)
-{
-	unsigned char bytes[GLANCE_SIZE];
-	ssize_t len = look_at(fd, bytes, sizeof bytes, state_r);
-	if (len < GLANCE_SIZE || *state_r == RECORDS_WHOLE)
-		return len;
-	unsigned char *all = malloc(LOOK_SIZE);
-	if (all)
-		len = look_at(fd, all, LOOK_SIZE, state_r);
-	free(all);
-	return len;
 }
 
 static bool
@@ -337,7 +305,7 @@ advance(struct connections *cs, int fd, long long until)
 {
 	enum records_state state;
 	enum fcgi_end end_of_request = FCGI_SPENT;
-	ssize_t len = look(fd, &state);
+	ssize_t len = records_peek(fd, &state);
 	if (len == 0)
 		return until;
 	int64_t deadline = deadline_of(cs, until);

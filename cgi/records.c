@@ -1,7 +1,10 @@
 #include "records.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/socket.h>
 
 /* FastCGI 1.0, section 8: types and the fields of a header. */
 enum { AT_VERSION, AT_TYPE, AT_ID, AT_LENGTH = 4, AT_PADDING = 6, HEADER_LEN = 8 };
@@ -10,6 +13,9 @@ enum { VERSION_1 = 1, RESPONDER = 1, BEGIN_LEN = 8 };
 
 /* No web server lets a header field through that is longer, nor sends as many. */
 enum { MAX_LENGTH = 1 << 17, MAX_PAIRS = 1000 };
+
+/* What is looked at; most requests are shorter than a glance, and stacks stay small. */
+enum { LOOK_SIZE = 128 * 1024, GLANCE_SIZE = 8 * 1024 };
 
 /* The stream of parameters, across its records: lengths of a name and a value
  * (section 3.4), then so many bytes. */
@@ -122,4 +128,30 @@ records_look(const unsigned char *bytes, size_t len)
 		at += HEADER_LEN + content + r[AT_PADDING];
 	}
 	return state;
+}
+
+static ssize_t
+peek(int fd, unsigned char *bytes, size_t size, enum records_state *state_r)
+{
+	ssize_t len = recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT);
+	if (len == 0 || (len < 0 && errno != EAGAIN))
+		return -1;
+	*state_r = records_look(bytes, len > 0 ? (size_t)len : 0);
+	if (*state_r == RECORDS_HEAD && len == LOOK_SIZE)
+		*state_r = RECORDS_BROKEN;
+	return len > 0 ? len : 0;
+}
+
+ssize_t
+records_peek(int fd, enum records_state *state_r)
+{
+	unsigned char bytes[GLANCE_SIZE];
+	ssize_t len = peek(fd, bytes, sizeof bytes, state_r);
+	if (len < GLANCE_SIZE || *state_r == RECORDS_WHOLE)
+		return len;
+	unsigned char *all = malloc(LOOK_SIZE);
+	if (all)
+		len = peek(fd, all, LOOK_SIZE, state_r);
+	free(all);
+	return len;
 }

@@ -2,11 +2,11 @@
  * would wait for the rest with a thread, and trusts lengths and management
  * records that overflow its memory (CVE-2025-23016 is one).  Taken is what web
  * servers send: one request of role responder at a time, no management records
- * (FastCGI 1.0, sections 3 to 5).  Pure; any thread. */
+ * (FastCGI 1.0, sections 3 to 5).  Any thread. */
 #ifndef RECORDS_H
 #define RECORDS_H
 
-#include <stddef.h>
+#include <sys/types.h>
 
 enum records_state {
 	RECORDS_HEAD,   /* so far good, and not all parameters are there */
@@ -17,5 +17,10 @@ enum records_state {
 
 /* bytes: all that waits, from the first byte of a request. */
 enum records_state records_look(const unsigned char *bytes, size_t len);
+
+/* The same of what waits on a socket, and is left there; parameters in more than 128 KiB
+ * are broken.  How many bytes were looked at, 0 when nothing waits, -1 when the
+ * connection has ended or failed. */
+ssize_t records_peek(int fd, enum records_state *state_r);
 
 #endif

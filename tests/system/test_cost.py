@@ -20,12 +20,13 @@ from test_faults_disk import plain_program, strace, wrapped  # noqa: F401 (fixtu
 N = 100
 
 # Of one request after the other on a kept connection: the worker waits, looks, reads,
-# takes chance for the id, wakes the writer, is woken and answers; the writer
-# sends, waits and reads.
+# takes chance for the id and wakes the writer, which sends, waits, reads and answers.
+# Where the next request is there before that has ended, the worker waits once more
+# (epoll_ctl).
 SYSCALLS = {"epoll_wait": 1, "recvfrom": 2, "read": 1, "getrandom": 1, "write": 1, "sendto": 1,
             "poll": 1}
-FUTEXES = 5  # two wake, two wait; more where a lock is still held
-ALLOCATIONS = 33
+FUTEXES = 3  # the worker wakes, the writer waits, and glibc looks after its lock
+ALLOCATIONS = 34
 # The call of sms.ingest, and within it: an event is stored; the answer.
 STATEMENTS = {"incoming": 3, "delivery": 4}
 
@@ -56,11 +57,12 @@ def test_system_calls(programs, top, text, token, strace, plain_program):  # noq
     config = rx.write_config(top, text())
     few, many = (syscalls(programs, top, config, token, strace, n) for n in (N, 3 * N))
     cost = {name: (count - few.get(name, 0)) / (2 * N) for name, count in many.items()}
-    futexes = cost.pop("futex")
+    futexes, early = cost.pop("futex"), cost.pop("epoll_ctl", 0)
+    cost["epoll_wait"] -= early
     cost = {name: count for name, count in cost.items() if count > 0.3}  # not of a request
     cost.setdefault("getrandom", 1)  # newer systems have it without a call
     assert {name: round(count) for name, count in cost.items()} == SYSCALLS, cost
-    assert futexes < FUTEXES + 1.5
+    assert futexes < FUTEXES + 0.5
 
 
 def test_allocations(programs, top, start, text, token, plain_program):  # noqa: F811

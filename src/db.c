@@ -4,6 +4,7 @@
 #include "columns.h"
 #include "hosts.h"
 #include "pq.h"
+#include "sqlstate.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -17,12 +18,15 @@ static const char ingest_sql[] =
     "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, "
     "$26) "
     "order by n";
+static const char ingest_name[] = "smshook " PACKAGE_VERSION;
 
 struct db {
 	const char *conninfo;
 	const char *rights; /* the hint when permission is denied */
 	PGconn *conn;
 	bool is_loaded;
+	bool has_ingested, is_prepared; /* on this connection */
+	bool is_pooled;                 /* a pooler loses what is prepared */
 	struct hosts hosts;
 	struct columns columns;
 	char state[6]; /* of the last error, as in struct rows */
@@ -44,6 +48,7 @@ drop(struct db *db)
 	if (db->conn)
 		pq.PQfinish(db->conn);
 	db->conn = NULL;
+	db->has_ingested = db->is_prepared = false;
 }
 
 /* The first line of a message of libpq. */
@@ -250,60 +255,25 @@ next_result(struct db *db, int64_t deadline, PGresult **result_r)
 	return ERR_OK;
 }
 
-/* What a SQLSTATE, by its first characters, means for the events and what an
- * administrator should do.  The first row that fits counts; the manual's
- * appendix A lists the codes.  Messages of data errors and of functions in a
- * trigger may quote the data. */
-enum { LOST = 1, QUOTES = 2, DENIED = 4 }; /* LOST: a new connection may do better */
-static const struct {
-	const char *prefix;
-	enum err err;
-	int flags;
-	const char *hint;
-} states[] = {
-    {"40", ERR_DB_CONFLICT, 0, ""},
-    {"23505", ERR_DB_CONFLICT, QUOTES, ""}, /* an ingest_id or digest not seen yet */
-    {"22", ERR_DB_DATA, QUOTES, ""},
-    {"23", ERR_DB_DATA, QUOTES, ""},
-    {"54", ERR_DB_DATA, QUOTES, ""},
-    {"25006", ERR_DB_DOWN, LOST,
-	" (a standby? name all hosts in conninfo, with "
-	"target_session_attrs=read-write)"},
-    {"3F000", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
-    {"42883", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
-    {"42P01", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
-    {"42703", ERR_DB_DOWN, 0, " (run: smshook migrate)"},
-    {"42501", ERR_DB_DOWN, DENIED, " "},
-    {"55P03", ERR_DB_DOWN, 0,
-	" (another session has a lock: see pg_locks and pg_stat_activity)"},
-    {"P0", ERR_DB_DOWN, QUOTES, " (raised by a trigger; the server's log says more)"},
-    {"38", ERR_DB_DOWN, QUOTES, ""},
-    {"39", ERR_DB_DOWN, QUOTES, ""},
-    {"HV", ERR_DB_DOWN, QUOTES, ""},
-    {"", ERR_DB_DOWN, 0, ""},
-};
-
 /* Classifies a failed result. */
 static enum err
 classify(struct db *db, const PGresult *result)
 {
 	const char *state = pq.PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *primary = pq.PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	size_t i = 0;
 	if (!state)
 		return ERR_DB_UNKNOWN; /* libpq's own: the connection broke */
-	while (strncmp(state, states[i].prefix, strlen(states[i].prefix)) != 0)
-		i++;
-	bool has_message = primary && !(states[i].flags & QUOTES);
+	const struct sqlstate *s = sqlstate_find(state);
+	bool has_message = primary && !(s->flags & SQLSTATE_QUOTES);
 	snprintf(db->state, sizeof db->state, "%s", state);
 	snprintf(db->reason, sizeof db->reason, "SQLSTATE %s%s%s%s%s", state,
-	    has_message ? ": " : "", has_message ? primary : "", states[i].hint,
-	    states[i].flags & DENIED ? db->rights : "");
-	if (states[i].flags & LOST) {
+	    has_message ? ": " : "", has_message ? primary : "", s->hint,
+	    s->flags & SQLSTATE_DENIED ? db->rights : "");
+	if (s->flags & SQLSTATE_LOST) {
 		drop(db);
 		hosts_next(&db->hosts);
 	}
-	return states[i].err;
+	return s->err;
 }
 
 /* Runs out the results of a statement.  *last_r is the last good one, which the
@@ -361,44 +331,88 @@ read_ids(struct db *db, const PGresult *result, struct event *const *events, siz
 	return ERR_OK;
 }
 
+/* The parameters of a call of sms.ingest. */
+struct call {
+	Oid types[N_PARAMS];
+	const char *values[N_PARAMS];
+	int lengths[N_PARAMS], formats[N_PARAMS];
+	char notify;
+	uint32_t patience;
+};
+
+static void
+set_param(struct call *c, int i, Oid type, const void *value, size_t len)
+{
+	c->types[i] = type;
+	c->values[i] = value;
+	c->lengths[i] = (int)len;
+	c->formats[i] = 1;
+}
+
+static void
+fill_call(struct call *c, const struct columns *columns, bool notify, int64_t deadline)
+{
+	for (int i = 0; i < N_COLUMNS; i++)
+		set_param(c, i, columns_type(i), columns->buffers[i].bytes,
+		    columns->buffers[i].len);
+	/* the server gives up first, so that its no arrives */
+	c->patience = htonl((uint32_t)clock_left(deadline - ANSWER_MS));
+	c->notify = notify;
+	set_param(c, N_COLUMNS, BOOL_OID, &c->notify, 1);
+	set_param(c, N_COLUMNS + 1, INT4_OID, &c->patience, sizeof c->patience);
+}
+
+/* From the second call on a connection on the statement is prepared.  Not where a pooler
+ * gives each transaction another connection to the server, which does not know it
+ * (SQLSTATE 26000), or knows it already (42P05). */
+static enum err
+prepare(struct db *db, const struct call *c, int64_t deadline)
+{
+	PGresult *result = NULL;
+	if (!db->has_ingested || db->is_prepared || db->is_pooled)
+		return ERR_OK;
+	enum err e =
+	    pq.PQsendPrepare(db->conn, ingest_name, ingest_sql, N_PARAMS, c->types)
+		? finish(db, deadline, &result)
+		: lose(db, pq.PQerrorMessage(db->conn));
+	pq.PQclear(result);
+	db->is_prepared = !e;
+	db->is_pooled = e && strcmp(db->state, "42P05") == 0;
+	return db->conn ? ERR_OK : e;
+}
+
+static bool
+send_call(struct db *db, const struct call *c)
+{
+	return db->is_prepared ? pq.PQsendQueryPrepared(db->conn, ingest_name, N_PARAMS,
+				     c->values, c->lengths, c->formats, 0)
+			       : pq.PQsendQueryParams(db->conn, ingest_sql, N_PARAMS,
+				     c->types, c->values, c->lengths, c->formats, 0);
+}
+
 enum err
 db_ingest(
     struct db *db, struct event *const *events, size_t n, bool notify, int64_t deadline)
 {
-	Oid types[N_PARAMS];
-	const char *values[N_PARAMS];
-	int lengths[N_PARAMS], formats[N_PARAMS];
-	char notify_byte = notify;
-	/* the server gives up first, so that its no arrives */
-	uint32_t patience = htonl((uint32_t)clock_left(deadline - ANSWER_MS));
+	struct call call;
 	PGresult *result = NULL;
 
 	if (!columns_fill(&db->columns, events, n))
 		return ERR_MEMORY;
-	for (int i = 0; i < N_COLUMNS; i++) {
-		types[i] = columns_type(i);
-		values[i] = db->columns.buffers[i].bytes;
-		lengths[i] = (int)db->columns.buffers[i].len;
-		formats[i] = 1;
-	}
-	types[N_COLUMNS] = BOOL_OID;
-	values[N_COLUMNS] = &notify_byte;
-	lengths[N_COLUMNS] = formats[N_COLUMNS] = 1;
-	types[N_COLUMNS + 1] = INT4_OID;
-	values[N_COLUMNS + 1] = (const char *)&patience;
-	lengths[N_COLUMNS + 1] = sizeof patience;
-	formats[N_COLUMNS + 1] = 1;
-
-	enum err e = ERR_OK;
-	if (!pq.PQsendQueryParams(
-		db->conn, ingest_sql, N_PARAMS, types, values, lengths, formats, 0))
-		e = lose(db, pq.PQerrorMessage(db->conn));
+	fill_call(&call, &db->columns, notify, deadline);
+	enum err e = prepare(db, &call, deadline);
 	if (!e)
-		e = finish(db, deadline, &result);
+		e = send_call(db, &call) ? finish(db, deadline, &result)
+					 : lose(db, pq.PQerrorMessage(db->conn));
 	if (!e)
 		e = read_ids(db, result, events, n);
 	pq.PQclear(result);
 	columns_trim(&db->columns);
+	if (e == ERR_DB_CONFLICT && strcmp(db->state, "26000") == 0) {
+		db->is_pooled = true;
+		db->is_prepared = false;
+	}
+	db->has_ingested = db->has_ingested || !e;
 	return e;
 }
 

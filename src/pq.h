@@ -14,8 +14,8 @@
 	X(PQfreemem) X(PQgetResult) X(PQgetisnull) X(PQgetlength) \
 	X(PQgetvalue) X(PQisBusy) X(PQnotifies) \
 	X(PQntuples) X(PQparameterStatus) X(PQresultErrorField) X(PQresultStatus) \
-	X(PQsendQuery) X(PQsendQueryParams) X(PQsetNoticeReceiver) \
-	X(PQsetnonblocking) X(PQsocket) X(PQstatus)
+	X(PQsendPrepare) X(PQsendQuery) X(PQsendQueryParams) X(PQsendQueryPrepared) \
+	X(PQsetNoticeReceiver) X(PQsetnonblocking) X(PQsocket) X(PQstatus)
 /* clang-format on */
 
 #define PQ_MEMBER(name) __typeof__(name) *name;

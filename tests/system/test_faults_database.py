@@ -770,3 +770,21 @@ def test_copies_of_a_file_are_drained_once(bench):
     assert done.returncode == 0, done.stdout + done.stderr
     assert bench.spool.is_empty()
     assert sorted(bench.execute("select body from sms.event")) == [("0",), ("1",), ("2",)]
+
+
+def test_pooler_loses_what_is_prepared(bench):
+    """The statement is taken away from the server's session, and made another's."""
+    pool = Pgbouncer(bench)
+    bench.configure(pool.conninfo(bench.name))
+    sender = lg.Fcgi(bench.start().address())
+    bench.send(sender, times=3)
+    with psycopg.connect(pool.conninfo(bench.name), autocommit=True, prepare_threshold=None) as c:
+        (name,), = c.execute("select name from pg_prepared_statements").fetchall()
+        c.execute("deallocate all")
+        bench.send(sender, times=3)
+        c.execute(f'prepare "{name}" as select 1')
+        bench.send(lg.Fcgi(bench.start().address()), times=3)
+        assert c.execute("select count(*) from pg_prepared_statements").fetchone() == (1,)
+    assert bench.ledger.results() == {"stored": 9}, bench.logs()
+    assert "database" not in bench.logs()
+    bench.check()

@@ -31,7 +31,7 @@ struct connection {
 	 * which a part is there may come; 0 while it is not ours or a worker has it */
 	atomic_llong until;
 	atomic_bool is_touched; /* something came, maybe while a worker had it */
-	struct connections *of;
+	struct connections *_Atomic of;
 };
 
 struct connections {
@@ -91,7 +91,7 @@ static bool
 adopt(struct connections *cs, int fd, long long until)
 {
 	atomic_fetch_add(&cs->n, 1);
-	cs->all[fd].of = cs;
+	atomic_store(&cs->all[fd].of, cs);
 	atomic_store(&cs->all[fd].until, until);
 	if (follow(cs, EPOLL_CTL_ADD, fd))
 		return true;
@@ -188,7 +188,7 @@ static void
 answered(void *connection, enum fcgi_end end_of_request)
 {
 	struct connection *c = connection;
-	struct connections *cs = c->of;
+	struct connections *cs = atomic_load(&c->of);
 	int fd = (int)(c - cs->all);
 	long long until = after(cs, fd, end_of_request);
 	if (until) {

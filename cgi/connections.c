@@ -21,7 +21,7 @@ enum {
 	 * took a tick: a socket may hold no more. */
 	LONG_SIZE = 32 * 1024,
 	OTHER_FILES = 256, /* that have a descriptor, too */
-	ROOM_MS = 100,     /* how often a worker that waits for room looks around */
+	MARGIN_MS = 700,   /* beyond the time of a request: its end is known by then */
 	NAP_MS = 5
 };
 
@@ -37,16 +37,16 @@ struct connection {
 struct connections {
 	struct handler *_Atomic h;
 	struct connections *_Atomic next; /* that takes over, or NULL */
-	struct writer *writer;            /* the first handler's */
 	int epoll_fd;
-	sem_t room;                             /* for more requests in flight */
-	atomic_int n_served;                    /* requests in flight that are ours */
-	atomic_int n;                           /* that are ours */
-	int max_long;                           /* how many workers may wait for a peer */
-	atomic_int n_long;                      /* and do */
-	atomic_bool is_wanted;                  /* one more would, if not so many did */
-	atomic_int n_parts;                     /* on which a part of a request waits */
-	atomic_llong stopped_at;                /* clock_ms() of the stop, 0 before */
+	sem_t room;              /* for more requests in flight */
+	atomic_int n_served;     /* requests in flight that are ours, and who
+				  * hands over to us */
+	atomic_int n;            /* that are ours */
+	int max_long;            /* how many workers may wait for a peer */
+	atomic_int n_long;       /* and do */
+	atomic_bool is_wanted;   /* one more would, if not so many did */
+	atomic_int n_parts;      /* on which a part of a request waits */
+	atomic_llong stopped_at; /* clock_ms() of the stop, 0 before */
 	struct connection all[CONNECTIONS_MAX]; /* by descriptor */
 };
 
@@ -145,21 +145,6 @@ look_at_parts(struct connections *cs)
 	}
 }
 
-/* Waits until one more request may be in flight.  Those that are and hang are seen
- * to meanwhile: maybe all workers are here. */
-static void
-enter(struct connections *cs)
-{
-	struct timespec until;
-	do {
-		writer_watch(cs->writer, clock_ms());
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += ROOM_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-	} while (sem_clockwait(&cs->room, CLOCK_MONOTONIC, &until) < 0);
-}
-
 /* Where a connection goes whose request was answered: its new until, or 0 when it
  * is closed or another's. */
 static long long
@@ -206,10 +191,10 @@ serve(struct connections *cs, int fd, int64_t deadline, struct gathered *g)
 	struct handler *h = atomic_load(&cs->h);
 	struct connection *c = &cs->all[fd];
 	atomic_fetch_add(&cs->n_served, 1);
-	if (sem_trywait(&cs->room) < 0)
-		enter(cs);
+	while (sem_wait(&cs->room) < 0)
+		; /* a signal */
 	enum fcgi_end e = g ? gather_serve(g, h, deadline, answered, c)
-			    : fcgi_serve(h, fd, deadline, ERR_BODY_CUT, answered, c);
+			    : fcgi_serve(h, fd, fd, deadline, ERR_BODY_CUT, answered, c);
 	if (e != FCGI_LATER)
 		leave(cs);
 	return e;
@@ -253,10 +238,12 @@ serve_gathered(struct connections *cs, int fd, int64_t deadline, struct gathered
 {
 	bool is_whole = gather_is_whole(g);
 	enum fcgi_end e = serve(cs, fd, deadline, g);
-	if (!is_whole && e == FCGI_SPENT && begin_long(cs, cs->max_long)) {
-		gather_let_finish(fd, deadline);
+	if (is_whole || e != FCGI_SPENT)
+		return e;
+	bool may_wait = begin_long(cs, cs->max_long);
+	gather_let_finish(fd, may_wait ? deadline : 0);
+	if (may_wait)
 		end_long(cs);
-	}
 	return e;
 }
 
@@ -347,7 +334,6 @@ connections_open(struct connections **c_r, struct handler *h, int epoll_fd, int 
 		return ERR_MEMORY;
 	cs->h = h;
 	cs->epoll_fd = epoll_fd;
-	cs->writer = h->writer;
 	cs->max_long = max_long;
 	sem_init(&cs->room, 0, (unsigned)h->conf->threads);
 	return ERR_OK;
@@ -357,6 +343,7 @@ void
 connections_hand_over(struct connections *cs, struct connections *next)
 {
 	atomic_store(&cs->h, atomic_load(&next->h));
+	atomic_fetch_add(&next->n_served, 1); /* it must not end before this one */
 	atomic_store(&cs->next, next);
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
 		long long until = atomic_load(&cs->all[fd].until);
@@ -398,7 +385,6 @@ void
 connections_tick(struct connections *cs, bool is_starved)
 {
 	int64_t now = clock_ms();
-	writer_watch(cs->writer, now + TICK_MS);
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
 		long long until = atomic_load(&cs->all[fd].until);
 		if (until <= 0 ||
@@ -425,32 +411,42 @@ connections_are_busy(const struct connections *cs)
 	return atomic_load(&cs->n_parts) > 0 || atomic_load(&cs->n_served) > 0;
 }
 
-bool
-connections_close(struct connections **c)
+/* Closes all that nobody has, or hands them over, when what just came was served. */
+static void
+sweep(struct connections *cs)
 {
-	struct connections *cs = *c;
-	if (!cs)
-		return true;
-	int64_t until = atomic_load(&cs->stopped_at) + conf_of(cs)->request_timeout_ms;
-	for (int fd = 0; fd < CONNECTIONS_MAX; fd++)
-		if (atomic_load(&cs->all[fd].until))
-			connections_handle(cs, fd); /* it may have come just now */
-	while (atomic_load(&cs->n_served) > 0) {
-		if (clock_left(until) == 0)
-			return false;
-		writer_watch(cs->writer, clock_ms() + NAP_MS);
-		usleep(NAP_MS * 1000);
-	}
+	struct connections *next = atomic_load(&cs->next);
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
-		struct connections *next = atomic_load(&cs->next);
+		if (!atomic_load(&cs->all[fd].until))
+			continue;
+		connections_handle(cs, fd);
 		long long left = atomic_exchange(&cs->all[fd].until, 0);
 		if (left > 0 && next) /* a worker had it at the hand-over */
 			give(cs, next, fd, left);
 		else if (left)
 			end(cs, fd);
 	}
+}
+
+bool
+connections_close(struct connections **c)
+{
+	struct connections *cs = *c, *next;
+	if (!cs)
+		return true;
+	int64_t until = atomic_load(&cs->stopped_at) + conf_of(cs)->request_timeout_ms;
+	sweep(cs);
+	while (atomic_load(&cs->n_served) > 0) {
+		if (clock_left(until + MARGIN_MS) == 0)
+			return false;
+		usleep(NAP_MS * 1000);
+	}
+	sweep(cs); /* what was answered meanwhile */
+	next = atomic_load(&cs->next);
 	sem_destroy(&cs->room);
 	free(cs);
+	if (next)
+		atomic_fetch_sub(&next->n_served, 1);
 	*c = NULL;
 	return true;
 }

@@ -17,7 +17,8 @@ enum err connections_open(
     struct connections **c_r, struct handler *h, int epoll_fd, int max_long) MUST_USE;
 
 /* Idle connections, and all others when they have become idle, are another's from now
- * on, which must outlive c, and requests are its handler's. */
+ * on, which connections_close() does not free before c, and requests are its
+ * handler's. */
 void connections_hand_over(struct connections *c, struct connections *next);
 
 /* Whether no more can be added for now. */
@@ -30,8 +31,8 @@ bool connections_add(struct connections *c, int fd);
  * has the connection. */
 void connections_handle(struct connections *c, int fd);
 
-/* Each second: has those told whose commit hangs, closes what was idle for too long, with
- * is_starved everything idle, and has what is there in part looked at again. */
+/* Each second: closes what was idle for too long, with is_starved everything idle, and
+ * has what is there in part looked at again. */
 void connections_tick(struct connections *c, bool is_starved);
 
 /* After it, at clock_ms(), no connection is kept, and requests have their time from

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "records.h"
 
 #include <fcgiapp.h>
 #include <stdatomic.h>
@@ -9,25 +10,18 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-/* A request that waits as a whole needs no more than this for a read; nor does
- * an answer, which fits the socket's buffer, unless nobody reads answers. */
-enum { SOCKET_MS = 100 };
+/* A request that waits as a whole needs no more than this for a read. */
+enum { SOCKET_MS = 100, HEADER_MAX = 512 };
 
 /* One request, until it is answered. */
 struct turn {
 	struct serving s; /* first: done() gets it */
 	FCGX_Request r;
+	int out; /* where the answer goes */
 	fcgi_told *told;
 	void *owner;
 	atomic_bool is_half; /* of fcgi_serve() and done(), one has come to its end */
 };
-
-static void
-set_timeout(int fd, int option, int64_t ms)
-{
-	struct timeval t = {ms / 1000, ms % 1000 * 1000 + 1}; /* 0 would be for ever */
-	setsockopt(fd, SOL_SOCKET, option, &t, sizeof t);
-}
 
 enum err
 fcgi_init(void)
@@ -43,8 +37,8 @@ fcgi_init(void)
 void
 fcgi_open(int fd)
 {
-	set_timeout(fd, SO_RCVTIMEO, SOCKET_MS);
-	set_timeout(fd, SO_SNDTIMEO, SOCKET_MS);
+	struct timeval t = {0, SOCKET_MS * 1000};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
 }
 
 /* The body, and what is beyond what we take of it: unread bytes would spoil the
@@ -72,24 +66,24 @@ take_body(FCGX_Request *r, struct request *req, long max_body, enum err cut)
 	return ERR_OK;
 }
 
-/* Answers, and frees it. */
+/* Answers, and frees it.  Nobody is waited for: an answer fits a socket's buffer, unless
+ * the peer reads none. */
 static enum fcgi_end
 answer(struct turn *t)
 {
-	char header[512];
+	char header[HEADER_MAX];
+	unsigned char out[HEADER_MAX + RESPONSE_MAX + RECORDS_MORE];
 	FCGX_Request *r = &t->r;
-	size_t len = response_header(&t->s.res, header, sizeof header);
-	struct text body = response_body(&t->s.res, &t->s.req);
-	bool is_kept = r->keepConnection != 0; /* what the web server asked for */
-	FCGX_PutStr(header, (int)len, r->out);
-	FCGX_PutStr(body.ptr, (int)body.len, r->out);
-	is_kept = is_kept && FCGX_HasSeenEOF(r->in) == EOF && FCGX_GetError(r->in) == 0;
-	r->keepConnection = 1; /* closing is ours: libfcgi would wait for the peer */
-	FCGX_Finish_r(r);
-	bool is_closed = r->ipcFd < 0; /* the peer has gone */
+	struct text head = {header, response_header(&t->s.res, header, sizeof header)};
+	size_t len =
+	    records_answer(out, r->requestId, head, response_body(&t->s.res, &t->s.req));
+	bool is_kept = r->keepConnection && FCGX_HasSeenEOF(r->in) == EOF &&
+		       FCGX_GetError(r->in) == 0;
+	bool is_out = send(t->out, out, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+	FCGX_Free(r, 0);
 	free(t->s.req.memory);
 	free(t);
-	return is_closed ? FCGI_CLOSED : is_kept ? FCGI_KEPT : FCGI_SPENT;
+	return is_out && is_kept ? FCGI_KEPT : FCGI_SPENT;
 }
 
 /* Who comes second answers: this or fcgi_serve(). */
@@ -104,14 +98,15 @@ done(struct serving *s)
 }
 
 enum fcgi_end
-fcgi_serve(struct handler *h, int fd, int64_t deadline, enum err cut, fcgi_told *told,
-    void *owner)
+fcgi_serve(struct handler *h, int fd, int out, int64_t deadline, enum err cut,
+    fcgi_told *told, void *owner)
 {
 	struct turn *t = calloc(1, sizeof *t);
 	if (!t)
 		return FCGI_SPENT;
 	t->s.h = h;
 	t->s.done = done;
+	t->out = out;
 	t->told = told;
 	t->owner = owner;
 	FCGX_InitRequest(&t->r, -1, 0);

@@ -24,10 +24,10 @@ enum err fcgi_init(void) MUST_USE;
 /* Prepares a connection that was accepted. */
 void fcgi_open(int fd);
 
-/* Reads, handles and answers one request.  Nothing is waited for: what has not come is
- * cut off, and answered by cut.  deadline: clock_ms() by which the answer must be out.
- * Any thread. */
-enum fcgi_end fcgi_serve(struct handler *h, int fd, int64_t deadline, enum err cut,
-    fcgi_told *told, void *owner) MUST_USE;
+/* Reads one request from fd, handles it and answers it on the socket out.  Nothing is
+ * waited for: what has not come is cut off, and answered by cut.  deadline: clock_ms() by
+ * which the answer must be out. Any thread. */
+enum fcgi_end fcgi_serve(struct handler *h, int fd, int out, int64_t deadline,
+    enum err cut, fcgi_told *told, void *owner) MUST_USE;
 
 #endif

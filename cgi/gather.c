@@ -4,7 +4,6 @@
 #include "log.h"
 #include "records.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,12 +14,10 @@
 enum { BESIDE = 128 * 1024 };
 
 struct gathered {
-	int file;      /* in memory: the request, and then the answer */
-	size_t len;    /* of the request */
+	int file;      /* in memory */
 	bool is_whole; /* else it is cut */
 	enum err cut;  /* and answered so */
 	int fd;        /* the connection */
-	int served;    /* the file, as libfcgi's connection */
 	fcgi_told *told;
 	void *owner;
 };
@@ -57,27 +54,18 @@ read_request(
 	return len;
 }
 
-/* A file in memory to be read from its start and appended to; -1. */
+/* A file in memory to be read from its start; -1. */
 static int
 file_of(const unsigned char *bytes, size_t len)
 {
 	int file = memfd_create("request", MFD_CLOEXEC);
 	if (file >= 0 && write(file, bytes, len) == (ssize_t)len &&
-	    lseek(file, 0, SEEK_SET) == 0 && fcntl(file, F_SETFL, O_APPEND) == 0)
+	    lseek(file, 0, SEEK_SET) == 0)
 		return file;
 	log_error("cannot keep a request in memory: %m");
 	if (file >= 0)
 		close(file);
 	return -1;
-}
-
-/* Sends what libfcgi wrote behind the len bytes of the request. */
-static bool
-send_answer(int file, size_t len, int fd)
-{
-	char answer[2 * RESPONSE_MAX];
-	ssize_t n = pread(file, answer, sizeof answer, (off_t)len);
-	return n > 0 && send(fd, answer, (size_t)n, MSG_NOSIGNAL) == n;
 }
 
 bool
@@ -103,14 +91,15 @@ gather(int fd, long max_body, int64_t until, enum err cut)
 	unsigned char *bytes = malloc(size);
 	struct gathered *g = malloc(sizeof *g);
 	enum records_state state = RECORDS_BROKEN;
+	size_t len = 0;
 	if (g)
 		*g = (struct gathered){.file = -1, .cut = cut, .fd = fd};
 	if (bytes && g) {
-		g->len = read_request(fd, bytes, size, until, &state);
+		len = read_request(fd, bytes, size, until, &state);
 		g->is_whole = state == RECORDS_WHOLE;
 	}
 	if (g && state != RECORDS_BROKEN)
-		g->file = file_of(bytes, g->len);
+		g->file = file_of(bytes, len);
 	free(bytes);
 	if (g && g->file >= 0)
 		return g;
@@ -118,16 +107,14 @@ gather(int fd, long max_body, int64_t until, enum err cut)
 	return NULL;
 }
 
-/* It is answered in the file. */
+/* It is answered. */
 static enum fcgi_end
 finish(struct gathered *g, enum fcgi_end end)
 {
-	bool is_out = send_answer(g->file, g->len, g->fd);
 	if (end != FCGI_CLOSED)
-		close(g->served);
-	close(g->file);
+		close(g->file);
 	free(g);
-	return is_out && end == FCGI_KEPT ? FCGI_KEPT : FCGI_SPENT;
+	return end == FCGI_KEPT ? FCGI_KEPT : FCGI_SPENT;
 }
 
 static void
@@ -143,12 +130,8 @@ enum fcgi_end
 gather_serve(
     struct gathered *g, struct handler *h, int64_t deadline, fcgi_told *told, void *owner)
 {
-	enum fcgi_end end = FCGI_CLOSED;
 	g->told = told;
 	g->owner = owner;
-	/* libfcgi closes it at the end of a request that is cut */
-	g->served = dup(g->file);
-	if (g->served >= 0)
-		end = fcgi_serve(h, g->served, deadline, g->cut, tell, g);
+	enum fcgi_end end = fcgi_serve(h, g->file, g->fd, deadline, g->cut, tell, g);
 	return end == FCGI_LATER ? FCGI_LATER : finish(g, end);
 }

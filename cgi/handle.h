@@ -31,7 +31,8 @@ struct serving {
 	void (*done)(struct serving *s);
 };
 
-/* Serves it: all but res is set.  May take over the memory of the request's body. */
+/* Serves it: all but res is set.  May take over the memory of the request's body.
+ * Another thread may answer and end it before this returns. */
 void handle(struct serving *s);
 
 /* Whether it is time to log of strangers, one more of which has come now

@@ -169,7 +169,7 @@ tell_trial(void *owner, struct event *none, enum err e)
 		log_warn("webhooks are answered 503 until that is mended");
 }
 
-/* Connects before the first webhook, and says now what is wrong. */
+/* Connects before the first webhook, and soon says what is wrong. */
 static void
 receiver_try(struct receiver *r)
 {
@@ -293,8 +293,8 @@ run_fcgi(const char *conf_path, const char *where)
 	if (!e)
 		e = receiver_start(r, listen_fd);
 	if (!e) {
-		log_info("listening on %s, %ld threads", where ? where : "fd 0",
-		    r->conf.threads);
+		log_info("listening on %s, %ld requests at a time",
+		    where ? where : "fd 0", r->conf.threads);
 		receiver_try(r);
 		while ((number = wait_for_signal(&signals)) == SIGHUP)
 			reload(&r, conf_path, listen_fd, &ending);

@@ -157,7 +157,7 @@ work(void *arg)
 				dispatch(p, w, events[i].data.fd);
 			}
 		stopped_at = atomic_load(&p->stopped_at);
-		if (!is_idle && stopped_at)
+		if (stopped_at && (!is_idle || connections_are_busy(p->connections)))
 			atomic_store(&p->last_event, clock_ms());
 		atomic_fetch_sub(&p->n_busy, 1);
 		if (is_idle && stopped_at)

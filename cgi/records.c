@@ -4,12 +4,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /* FastCGI 1.0, section 8: types and the fields of a header. */
 enum { AT_VERSION, AT_TYPE, AT_ID, AT_LENGTH = 4, AT_PADDING = 6, HEADER_LEN = 8 };
-enum { BEGIN_REQUEST = 1, ABORT_REQUEST = 2, PARAMS = 4, STDIN = 5 };
-enum { VERSION_1 = 1, RESPONDER = 1, BEGIN_LEN = 8 };
+enum { BEGIN_REQUEST = 1, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT };
+enum { VERSION_1 = 1, RESPONDER = 1, BEGIN_LEN = 8, END_LEN = 8 };
 
 /* No web server lets a header field through that is longer, nor sends as many. */
 enum { MAX_LENGTH = 1 << 17, MAX_PAIRS = 1000 };
@@ -154,4 +155,29 @@ records_peek(int fd, enum records_state *state_r)
 		len = peek(fd, all, LOOK_SIZE, state_r);
 	free(all);
 	return len;
+}
+
+static unsigned char *
+put_header(unsigned char *out, int type, int id, size_t len)
+{
+	const unsigned char header[HEADER_LEN] = {VERSION_1, (unsigned char)type,
+	    (unsigned char)(id >> 8), (unsigned char)id, (unsigned char)(len >> 8),
+	    (unsigned char)len};
+	memcpy(out, header, sizeof header);
+	return out + sizeof header;
+}
+
+size_t
+records_answer(unsigned char *out, int id, struct text header, struct text body)
+{
+	static const unsigned char complete[END_LEN];
+	unsigned char *at = put_header(out, STDOUT, id, header.len + body.len);
+	memcpy(at, header.ptr, header.len);
+	at += header.len;
+	if (body.len > 0)
+		memcpy(at, body.ptr, body.len);
+	at = put_header(at + body.len, STDOUT, id, 0);
+	at = put_header(at, END_REQUEST, id, END_LEN);
+	memcpy(at, complete, END_LEN);
+	return (size_t)(at + END_LEN - out);
 }

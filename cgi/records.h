@@ -2,9 +2,12 @@
  * would wait for the rest with a thread, and trusts lengths and management
  * records that overflow its memory (CVE-2025-23016 is one).  Taken is what web
  * servers send: one request of role responder at a time, no management records
- * (FastCGI 1.0, sections 3 to 5).  Any thread. */
+ * (FastCGI 1.0, sections 3 to 5).  The answer is made here, too, for libfcgi would wait
+ * for a peer that takes none.  Any thread. */
 #ifndef RECORDS_H
 #define RECORDS_H
+
+#include "text.h"
 
 #include <sys/types.h>
 
@@ -22,5 +25,13 @@ enum records_state records_look(const unsigned char *bytes, size_t len);
  * are broken.  How many bytes were looked at, 0 when nothing waits, -1 when the
  * connection has ended or failed. */
 ssize_t records_peek(int fd, enum records_state *state_r);
+
+/* So many bytes more than the answer are its records. */
+enum { RECORDS_MORE = 32 };
+
+/* Writes the records of the answer to a request by its id: standard output, which is in
+ * two parts, at most 65535 bytes together, and the end of the request.  How many
+ * bytes. */
+size_t records_answer(unsigned char *out, int id, struct text header, struct text body);
 
 #endif

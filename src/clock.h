@@ -20,6 +20,14 @@ clock_ms(void)
 	return clock_us() / 1000;
 }
 
+/* A time of clock_us() for pthread_cond_clockwait(3); one before the clock began is 0. */
+static inline struct timespec
+clock_timespec(int64_t us)
+{
+	us = us > 0 ? us : 0;
+	return (struct timespec){us / 1000000, us % 1000000 * 1000};
+}
+
 /* What is left until a deadline for poll(2): 0 when it is over. */
 static inline int
 clock_left(int64_t deadline)

@@ -9,8 +9,9 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-/* A commit ends by the deadline of its events, unless something hangs. */
-enum { GRACE_MS = 150 };
+/* A commit ends by the deadline of its events, unless something hangs.  While any wait,
+ * the time is looked at so often. */
+enum { GRACE_MS = 150, WATCH_MS = 100 };
 
 /* What an event takes of a commit at most, beside the flush; and the longest wait for
  * a fuller batch. */
@@ -48,6 +49,7 @@ struct writer {
 	pthread_cond_t answers;    /* for the teller */
 	struct queue done;         /* committed, for the teller; by mutex */
 	bool is_over;              /* no more will be; by mutex */
+	bool is_resting;           /* the teller has no time to keep; by mutex */
 	bool is_stopping;          /* by mutex */
 	bool is_hanging;           /* one of the batch was left; by mutex */
 	struct writer_stats stats; /* by mutex */
@@ -185,15 +187,18 @@ tell(struct queue *done)
 static bool
 await(struct writer *w)
 {
-	const struct timespec until = {
-	    w->linger_until / 1000000, w->linger_until % 1000000 * 1000};
-	w->n_wanted = 1;
-	while (w->n_waiting == 0 && !w->is_stopping)
-		pthread_cond_wait(&w->work, &w->mutex);
-	w->n_wanted = w->n_expected;
-	while (w->n_waiting > 0 && w->n_waiting < w->n_expected && !w->is_stopping &&
-	       !pthread_cond_clockwait(&w->work, &w->mutex, CLOCK_MONOTONIC, &until))
-		;
+	const struct timespec until = clock_timespec(w->linger_until);
+	do {
+		w->n_wanted = 1;
+		while (w->n_waiting == 0 && !w->is_stopping)
+			pthread_cond_wait(&w->work, &w->mutex);
+		w->n_wanted = w->n_expected;
+		while (w->n_waiting > 0 && w->n_waiting < w->n_expected &&
+		       !w->is_stopping &&
+		       pthread_cond_clockwait(
+			   &w->work, &w->mutex, CLOCK_MONOTONIC, &until) == 0)
+			;
+	} while (w->n_waiting == 0 && !w->is_stopping); /* it was given up */
 	return w->n_waiting > 0;
 }
 
@@ -247,15 +252,95 @@ run(void *arg)
 	return NULL;
 }
 
+/* Takes out one that waits and whose time is over.  Else NULL, and *next_r is made
+ * to be no later than when there may be one. */
+static struct waiting *
+give_up(struct writer *w, int64_t now, int64_t *next_r)
+{
+	struct waiting *x;
+	TAILQ_FOREACH(x, &w->waiting, link)
+	if (x->deadline <= now)
+		break;
+	else if (x->deadline < *next_r)
+		*next_r = x->deadline;
+	if (!x)
+		return NULL;
+	TAILQ_REMOVE(&w->waiting, x, link);
+	w->n_waiting--;
+	w->stats.failed += x->ev != NULL;
+	return x;
+}
+
+/* The same for one in the batch, which is left to the thread. */
+static struct waiting *
+leave(struct writer *w, int64_t now, int64_t *next_r)
+{
+	struct waiting *x;
+	TAILQ_FOREACH(x, &w->batch, link)
+	{
+		int64_t until = x->deadline + GRACE_MS;
+		if (!x->is_left && until <= now) {
+			x->is_left = w->is_hanging = true;
+			return x;
+		}
+		if (!x->is_left && until < *next_r)
+			*next_r = until;
+	}
+	return NULL;
+}
+
+/* Tells those whose time is over: the time (clock_ms()) of the next one, as far as is
+ * known, or INT64_MAX.  Holds the mutex but while it tells. */
+static int64_t
+expire(struct writer *w)
+{
+	for (;;) {
+		int64_t now = clock_ms(), next = INT64_MAX;
+		struct waiting *late = give_up(w, now, &next);
+		struct waiting *left = late ? NULL : leave(w, now, &next);
+		if (!late && !left)
+			return next;
+		writer_told *told = left ? left->told : late->told;
+		void *owner = left ? left->owner : late->owner;
+		pthread_mutex_unlock(&w->mutex);
+		if (left)
+			log_error("a commit hangs: is it a disk, or the lookup of a "
+				  "name?");
+		told(owner, left ? NULL : late->ev, ERR_BUSY);
+		free(late);
+		pthread_mutex_lock(&w->mutex);
+	}
+}
+
+/* Until there is something to tell, or the time has come to look. */
+static void
+rest(struct writer *w, int64_t next)
+{
+	int64_t step = clock_ms() + WATCH_MS;
+	const struct timespec until = clock_timespec(1000 * (next < step ? next : step));
+	w->is_resting = next == INT64_MAX;
+	if (w->is_resting)
+		pthread_cond_wait(&w->answers, &w->mutex);
+	else
+		pthread_cond_clockwait(&w->answers, &w->mutex, CLOCK_MONOTONIC, &until);
+	w->is_resting = false;
+}
+
+/* Tells what is done, and those whose time is over. */
 static void *
 run_teller(void *arg)
 {
 	struct writer *w = arg;
 	struct queue done = TAILQ_HEAD_INITIALIZER(done);
 	pthread_mutex_lock(&w->mutex);
-	while (!TAILQ_EMPTY(&w->done) || !w->is_over) {
-		if (TAILQ_EMPTY(&w->done))
-			pthread_cond_wait(&w->answers, &w->mutex);
+	for (;;) {
+		int64_t next = expire(w);
+		if (TAILQ_EMPTY(&w->done)) {
+			if (w->is_over)
+				break;
+			rest(w, next);
+			continue;
+		}
 		TAILQ_CONCAT(&done, &w->done, link);
 		pthread_mutex_unlock(&w->mutex);
 		tell(&done);
@@ -324,16 +409,20 @@ static bool
 enqueue(struct writer *w, struct waiting *x)
 {
 	pthread_mutex_lock(&w->mutex);
-	bool is_hanging = w->is_hanging, is_enough = false;
+	bool is_hanging = w->is_hanging, is_enough = false, is_unwatched = false;
 	if (is_hanging) {
 		w->stats.failed += x->ev != NULL;
 	} else {
 		TAILQ_INSERT_TAIL(&w->waiting, x, link);
 		is_enough = ++w->n_waiting == w->n_wanted;
+		is_unwatched = w->is_resting;
+		w->is_resting = false;
 	}
 	pthread_mutex_unlock(&w->mutex);
 	if (is_enough) /* now, that it need not wait for the mutex */
 		pthread_cond_signal(&w->work);
+	if (is_unwatched)
+		pthread_cond_signal(&w->answers);
 	return !is_hanging;
 }
 
@@ -354,75 +443,6 @@ writer_submit(
 		free(x);
 		told(owner, ev, ERR_BUSY);
 	}
-}
-
-/* Takes out one that waits and whose time is over.  Else NULL, and *next_r is made
- * to be no later than when there may be one. */
-static struct waiting *
-give_up(struct writer *w, int64_t now, int64_t *next_r)
-{
-	struct waiting *x;
-	TAILQ_FOREACH(x, &w->waiting, link)
-	if (x->deadline <= now)
-		break;
-	else if (x->deadline < *next_r)
-		*next_r = x->deadline;
-	if (!x)
-		return NULL;
-	TAILQ_REMOVE(&w->waiting, x, link);
-	w->n_waiting--;
-	w->stats.failed += x->ev != NULL;
-	return x;
-}
-
-/* The same for one in the batch, which is left to the thread: it is copied. */
-static bool
-leave(struct writer *w, int64_t now, int64_t *next_r, struct waiting *left_r)
-{
-	struct waiting *x;
-	TAILQ_FOREACH(x, &w->batch, link)
-	{
-		int64_t until = x->deadline + GRACE_MS;
-		if (!x->is_left && until <= now) {
-			x->is_left = w->is_hanging = true;
-			*left_r = *x;
-			return true;
-		}
-		if (!x->is_left && until < *next_r)
-			*next_r = until;
-	}
-	return false;
-}
-
-/* Tells one whose time is over.  False: there is none before *next_r. */
-static bool
-expire(struct writer *w, int64_t *next_r)
-{
-	int64_t now = clock_ms();
-	struct waiting left;
-	*next_r = INT64_MAX;
-	pthread_mutex_lock(&w->mutex);
-	struct waiting *x = give_up(w, now, next_r);
-	bool is_left = !x && leave(w, now, next_r, &left);
-	pthread_mutex_unlock(&w->mutex);
-	if (x)
-		x->told(x->owner, x->ev, ERR_BUSY);
-	free(x);
-	if (is_left) {
-		log_error("a commit hangs: is it a disk, or the lookup of a name?");
-		left.told(left.owner, NULL, ERR_BUSY);
-	}
-	return x || is_left;
-}
-
-void
-writer_watch(struct writer *w, int64_t until)
-{
-	int64_t next;
-	do
-		while (expire(w, &next))
-			;
-	while (next <= until && usleep((useconds_t)clock_left(next) * 1000) == 0);
 }
 
 void

@@ -1,6 +1,8 @@
 /* Group commit.  Events wait in one queue; the writer's thread takes all that
  * waits, has it committed at once, and tells their owners: what arrives during one
- * commit is the next batch, while another thread tells of the last one.  Nobody waits.
+ * commit is the next batch, while another thread, the teller, tells of the last one, and
+ * those whose time is over.  Where the flush takes long the next batch waits some
+ * milliseconds for those who were just answered.  Nobody else waits.
  * Any thread may call, but for open, start and close. */
 #ifndef WRITER_H
 #define WRITER_H
@@ -32,17 +34,12 @@ enum err writer_start(struct writer *w) MUST_USE;
 void writer_close(struct writer **writer);
 
 /* Hands in an event, made by malloc(), or with NULL tries whether one would be kept
- * now.  The owner is told, before this returns or later, by the writer's threads or
- * writer_watch().  deadline: clock_ms() by which the outcome is to be known.
+ * now.  The owner is told, before this returns or later, by one of the writer's threads.
+ * deadline: clock_ms() by which the outcome is to be known.
  * Errors told: those of store_commit(); ERR_BUSY when its turn did not come, or has
  * not come to an end; ERR_MEMORY. */
 void writer_submit(
     struct writer *w, struct event *ev, int64_t deadline, writer_told *told, void *owner);
-
-/* Tells those whose deadline passes by the time until (clock_ms()), and waits for it
- * where there are any.  To be called again by then: without it nobody whose commit
- * hangs is told. */
-void writer_watch(struct writer *w, int64_t until);
 
 void writer_stats(struct writer *w, struct writer_stats *stats_r);
 

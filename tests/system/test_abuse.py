@@ -44,6 +44,7 @@ TOKEN = rx.new_token()
 # at an end first.
 SERVER = "threads = 4\nsocket_mode = 0666\nrequest_timeout = 60s"
 HASTY = "threads = 4\nrequest_timeout = 2s"
+N_GREEDY = 12  # more than workers: 4 threads have 9
 
 
 def descriptors(pid):
@@ -533,20 +534,50 @@ def asks_on(c, ask):
 
 
 def test_fault_22_answers_that_nobody_reads(abused):
-    """One each of a crowd; and from more clients than there are threads so many
+    """One each of a crowd; and from more clients than there are workers so many
     that the receiver closes."""
     ask = f.request(cgi_variables(get("/metrics")), keep=True)
-    with crowd(abused.address, ask) as held, crowd(abused.address, n=6) as greedy:
-        assert at_once(lambda c: asks_on(c, ask), greedy) == [True] * 6
+    with crowd(abused.address, ask) as held, crowd(abused.address, n=N_GREEDY) as greedy:
+        assert at_once(lambda c: asks_on(c, ask), greedy) == [True] * N_GREEDY
         abused.serve(20)
         for c in held:
             assert outcome(c) == 200
     assert abused.kept() == []
 
 
+def test_fault_22_more_in_place_of_reading(programs, top, database):
+    """Of answers that are given where events are committed: nobody else waits for it."""
+    ask, stopping = f.request(cgi_variables(get("/healthz")), keep=True), threading.Event()
+
+    def insist(c):
+        c.socket.setblocking(False)
+        while not stopping.wait(0.001):
+            try:
+                c.socket.send(ask)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # closed, as it should be
+    database.empty()
+    with abused_by(programs, top, database, HASTY) as a, crowd(a.address, n=N_GREEDY) as greedy:
+        insisting = [threading.Thread(target=insist, args=(c,)) for c in greedy]
+        for thread in insisting:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in insisting):
+                a.serve(5)
+        finally:
+            stopping.set()
+            for thread in insisting:
+                thread.join()
+        for c in greedy:
+            c.socket.close()
+        a.check()
+
+
 def test_fault_22_flooding(abused):
     """Bodies without an end, as fast as they go, of more clients than there are
-    threads; who is refused comes again."""
+    workers; who is refused comes again."""
     stopping, current = threading.Event(), {}
     data = CUT_HEAD + f.record(f.STDIN, b" " * 65535) * 50
 
@@ -556,7 +587,7 @@ def test_fault_22_flooding(abused):
                 current[i] = c.socket
                 while not stopping.is_set():
                     c.send(data)
-    flooding = [threading.Thread(target=flood, args=(i,)) for i in range(6)]
+    flooding = [threading.Thread(target=flood, args=(i,)) for i in range(N_GREEDY)]
     for thread in flooding:
         thread.start()
     try:

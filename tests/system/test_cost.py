@@ -23,8 +23,7 @@ N = 100
 # takes chance for the id and wakes the writer, which sends, waits, reads and answers.
 # Where the next request is there before that has ended, the worker waits once more
 # (epoll_ctl).
-SYSCALLS = {"epoll_wait": 1, "recvfrom": 2, "read": 1, "getrandom": 1, "write": 1, "sendto": 1,
-            "poll": 1}
+SYSCALLS = {"epoll_wait": 1, "recvfrom": 2, "read": 1, "getrandom": 1, "sendto": 2, "poll": 1}
 FUTEXES = 3  # the worker wakes, the writer waits, and glibc looks after its lock
 ALLOCATIONS = 34
 # The call of sms.ingest, and within it: an event is stored; the answer.

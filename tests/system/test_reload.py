@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+import fcgi_client as f
 import receiver as rx
-from drivers import BASE, Fcgi, Http, post
+from drivers import BASE, Fcgi, Http, cgi_variables, parse_cgi, post
 from harness import listener, threads  # noqa: F401 (a fixture)
 from load import Threads, sms
 from postgres import INGEST_LOCK
@@ -242,6 +244,29 @@ def test_stop_amid_a_reload(start, shop):
     r.process.send(signal.SIGHUP)
     r.process.send(signal.SIGTERM)
     r.process.send(signal.SIGHUP)
+    assert r.process.wait() == 0
+
+
+def test_stop_amid_a_reload_and_a_request(start, shop):
+    """The connection of a request that is in flight goes to a receiver that ends, too."""
+    shop.server += "\nrequest_timeout = 60s"
+    patient = shop.text().replace("timeout = 2s", "timeout = 50s")
+    r = start(patient)
+    token, = shop.tokens
+    assert status(r, token) == 200
+    with shop.database.postgres.connect(shop.database.name) as c, \
+            f.Connection(r.address(), SLOW) as kept:
+        c.execute("select pg_advisory_lock(%s)", [INGEST_LOCK])
+        request = post(token, sms("in flight"))
+        kept.send(f.request(cgi_variables(request), request.body, keep=True))
+        wait_for("its commit", lambda: shop.database.value(
+            "select count(*) from pg_locks where locktype = 'advisory' and not granted"))
+        r.reload(patient)
+        r.process.send(signal.SIGTERM)
+        wait_for("the stop", lambda: "stopping" in r.log())
+        time.sleep(1)  # one that waits for nobody would be gone
+        c.execute("select pg_advisory_unlock(%s)", [INGEST_LOCK])
+        assert parse_cgi(kept.answer()).status == 200
     assert r.process.wait() == 0
 
 

@@ -6,7 +6,7 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock stdfiles
-sha256 screen
+sha256 screen records
 conf_value signature
 conf_source
 conf durable json_scan json_text datetime status migrations pq
@@ -19,7 +19,7 @@ drainer
 request
 credentials
 handle
-listener records cgi confine fcgi admin
+listener cgi confine fcgi admin
 gather
 connections
 pool

@@ -46,6 +46,7 @@ class Link:
         self.proxy, self.client = proxy, client
         self.server = socket.socket(socket.AF_UNIX)
         self.is_ingest = False  # a call of sms.ingest is on its way
+        self.statements = {}  # by name: is it that?
         self.held = b""  # the part of its answer that is there
         self.server.connect(proxy.target)
         proxy.links.add(self)
@@ -57,8 +58,16 @@ class Link:
         while data := self.client.recv(65536):
             self.proxy.wait()
             for kind, message in messages.add(data):
-                self.is_ingest |= kind == b"P" and b"sms.ingest(" in message
+                self.look(kind, message)
                 self.server.sendall(message)
+
+    def look(self, kind, message):
+        """Parse names a statement, Bind uses it."""
+        if kind == b"P":
+            name, sql = message[5:].split(b"\0")[:2]
+            self.statements[name] = b"sms.ingest(" in sql
+        elif kind == b"B":
+            self.is_ingest |= self.statements.get(message[5:].split(b"\0", 2)[1], False)
 
     def to_client(self):
         messages = Messages(1)

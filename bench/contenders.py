@@ -51,6 +51,27 @@ class Postgres(pg.Postgres):
         wait_for("PostgreSQL", self.is_up, 120)
 
 
+class Pgbouncer:
+    """In front of it, in transaction mode, as for processes that come and go."""
+
+    def __init__(self, parent, cluster):
+        self.folder = new_folder(parent, "b")
+        users = write(self.folder / "users", '"receiver" ""\n"peer" ""\n')
+        ini = write(self.folder / "ini", f"""[databases]
+* = host={cluster.folder}
+[pgbouncer]
+listen_addr =
+unix_socket_dir = {self.folder}
+listen_port = 5432
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+ignore_startup_parameters = extra_float_digits
+""")
+        Process([need("pgbouncer"), ini], self.folder / "log")
+        wait_for("pgbouncer", lambda: (self.folder / ".s.PGSQL.5432").exists())
+
+
 # ------------------------------------------------------------------- nginx
 
 def fastcgi(name, sockets, keep=True, params=None):
@@ -300,11 +321,11 @@ class Stand:
     """A PostgreSQL, contenders that write into it, and nginx in front of them.
     say: tells of a contender that cannot be had; preload: the source of a library
     for PostgreSQL; databases: names of databases with a receiver each; pool: connections of
-    the peers to PostgreSQL, their best number otherwise."""
+    the peers to PostgreSQL, their best number otherwise; pooled: all go through pgbouncer."""
 
-    def __init__(self, names, say=print, preload=None, databases=(), pool=None):
+    def __init__(self, names, say=print, preload=None, databases=(), pool=None, pooled=False):
         self.names, self.say, self.preload = names, say, preload
-        self.databases, self.pool = databases, pool
+        self.databases, self.pool, self.pooled = databases, pool, pooled
         self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
         self.top = new_folder(os.environ.get("TMPDIR"), "bench")
         self.top.chmod(0o755)
@@ -332,6 +353,7 @@ class Stand:
         self.peers = self.cluster.create()
         with self.cluster.connect(self.peers) as c:
             c.execute((HERE / "peers/tables.sql").read_text())
+        self.host = Pgbouncer(self.top, self.cluster).folder if self.pooled else self.cluster.folder
         for name in self.names:
             try:
                 self.contenders[name] = {**CONTENDERS, **OTHERS}[name](self)
@@ -368,10 +390,11 @@ class Stand:
             f"timeout = 2s\n[spool]\ndirectory = {spool.folder}\nmax_size = 8GiB", "info")), spool
 
     def conninfo(self, user, database=None):
-        return self.cluster.conninfo(database or self.database, user)
+        text = self.cluster.conninfo(database or self.database, user)
+        return text.replace(str(self.cluster.folder), str(self.host))
 
     def peer_dsn(self):
-        return self.cluster.conninfo(self.peers, "peer")
+        return self.conninfo("peer", self.peers)
 
     def connect(self, database=None, user="postgres"):
         return self.cluster.connect(database or self.database, user)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 import bulk
-from contenders import BUILD, HERE, Stand, cpu_seconds, memory
+from contenders import BUILD, HERE, Missing, Stand, cpu_seconds, memory
 from harness import metrics
 from load import sms
 from process import run, wait_for, write
@@ -188,7 +188,7 @@ def wait_up(stand, contender):
 
 @part
 def cgi(rec):
-    """A process a request, by one connection: into PostgreSQL, and into the spool."""
+    """A process a request, by one connection: into PostgreSQL, by pgbouncer, into the spool."""
     names = [n for n in ("smshook_cgi", "php_cgi") if n in rec.names]
     with Stand(["empty_cgi", *names], say) as stand:
         for round_ in rec.few():
@@ -203,6 +203,15 @@ def cgi(rec):
             rec.load("cgi", "smshook_cgi", "spool", round_, r)
             say(f"cgi, round {round_}: smshook_cgi, into the spool: {r.p50:.2f} ms")
             wait_up(stand, stand["smshook_cgi"])
+    try:
+        with Stand(names, say, pooled=True) as stand:
+            for round_ in rec.few():
+                for c in stand.contenders:
+                    r = wrk(stand, c, 1, rec.seconds)
+                    rec.load("cgi", c, "pgbouncer", round_, r)
+                    say(f"cgi, round {round_}: {c}, through pgbouncer: {r.p50:.2f} ms")
+    except Missing as e:
+        say(f"cgi, not through pgbouncer: {e}")
 
 
 @part

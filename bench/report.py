@@ -86,7 +86,8 @@ def targets(rec):
     def cpu(who):
         return rec.median("rates", who, 64, "cpu_us")
     one, bare = (rec.median("rates", w, 1, "p50_ms") for w in ("smshook", "commit"))
-    php = rec.median("cgi", "php_cgi", "postgresql", "p50_ms")
+    php, php_pooled = (rec.median("cgi", "php_cgi", s, "p50_ms") for s in ("postgresql", "pgbouncer"))
+    pooled = rec.median("cgi", "smshook_cgi", "pgbouncer", "p50_ms")
     stored, spooled = (rec.median("cgi", "smshook_cgi", s, "p50_ms") for s in ("postgresql", "spool"))
     return [
         ("events/s at 64 connections, as a multiple of PHP-FPM",
@@ -101,6 +102,7 @@ def targets(rec):
         ("processor time an event (receiver and PostgreSQL), of Node's",
          ratio(cpu("smshook"), cpu("node")), "", "<=", 0.25),
         ("CGI, into PostgreSQL: time of a request, of php-cgi's", ratio(stored, php), "", "<=", 0.4),
+        ("the same, both through pgbouncer", ratio(pooled, php_pooled), "", "<=", 0.4),
         ("CGI, into the spool: time of a request, of php-cgi's", ratio(spooled, php), "", "<=", 0.1),
         ("memory of the receiver at 64 threads under full load",
          rec.median("memory", "smshook", 64, "rss_mib"), "MiB", "<=", 12),

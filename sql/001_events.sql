@@ -31,8 +31,7 @@ create table sms.event (
 	device_id    text,
 	device_name  text,
 	channel      text,
-	status       text check (status in
-		('queued', 'sent', 'delivered', 'failed', 'unknown')),
+	status       text,
 	status_code  int,
 	status_text  text,
 	body         text,
@@ -192,12 +191,14 @@ comment on function sms.status_rank(text, int) is
 	'Order of statuses of one message: unknown < queued < sent < delivered, failed.';
 
 -- sms.first_word: the word that sms.keyword is asked for.  One expression, so that
--- it is inlined.
+-- it is inlined; in a short text no word is too long, and it is looked for once.
 create function sms.first_word(body text) returns text
 language sql immutable parallel safe as $$
-	select case when char_length(btrim(substring(body from '[^[:space:]]+'),
-			'.,:;!?"''()[]<>')) between 1 and 64
-		then upper(btrim(substring(body from '[^[:space:]]+'), '.,:;!?"''()[]<>')) end
+	select case when octet_length(body) <= 64
+			or char_length(btrim(substring(body from '[^[:space:]]+'),
+				'.,:;!?"''()[]<>')) <= 64
+		then nullif(upper(btrim(substring(body from '[^[:space:]]+'),
+			'.,:;!?"''()[]<>')), '') end
 $$;
 comment on function sms.first_word(text) is
 	'First word of a text, upper-cased, without punctuation around it; null if '
@@ -225,6 +226,9 @@ comment on function sms.at_zone(timestamp, text) is
 -- The lock is taken before ids are drawn and held until the commit is done:
 -- that is what puts ids in commit order.  Every statement after it has a
 -- snapshot of its own (READ COMMITTED), which sees all earlier batches.
+--
+-- Elements are read by their number: PL/pgSQL holds its arrays taken apart, so that
+-- this costs less than one unnest() a column.
 create function sms.ingest(
 	ingest_id    uuid[],
 	received_at  timestamptz[],
@@ -240,8 +244,8 @@ create function sms.ingest(
 	status_text  text[],
 	body         text[],
 	media_url    text[],
-	occurred_at  timestamp[],   -- wall clock in zone
-	zone         text[],        -- null: UTC
+	occurred_at  timestamptz[], -- where there is a zone: what its clock showed, as if UTC
+	zone         text[],        -- null: occurred_at holds as it is
 	note         text[],
 	payload      jsonb[],
 	raw          bytea[],
@@ -257,20 +261,24 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- Plans are made once a session, when tables may be empty, and must stay good
 -- when they are large: by index, always.  A plan that can do without none costs
--- so much by that, on paper, that it would be compiled: hence jit.  Of arrays the
--- planner expects ten elements; with a loop for a join of them a batch would take
--- the square of its size.
+-- so much by that, on paper, that it would be compiled: hence jit.
 set enable_seqscan = off
-set enable_nestloop = off
 set jit = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	ok boolean; -- expressions are cheaper than statements
 	n_events int := cardinality(ingest_id);
-	n_told int;
-	ids bigint[];
-	firsts bigint[];
+	fresh int[];     -- the numbers of the events that are not there yet
+	n_fresh int;
+	n_known int;     -- of their bodies, those that came before
+	n_bodies int;    -- that differ
+	n_receipts int;  -- of which sms.message has still to hear
+	n_merged int;
+	round int := 0;
+	has_keywords boolean;
+	before bigint;   -- the k-th of fresh becomes event before + k
+	firsts bigint[]; -- duplicate_of of each of fresh; null: no event is a duplicate
 begin
 	-- A SET clause of the function would end before the commit.  The receiver does
 	-- not wait longer than patience: an event that it has refused must not be
@@ -279,140 +287,145 @@ begin
 	ok := set_config('lock_timeout', greatest(patience, 1)::text, true) is not null;
 	ok := pg_advisory_xact_lock(32489964762525547) is null; -- 'smshook' in ASCII
 
+	-- A constraint of the table would be compiled anew by each call.
+	if not array_remove(status, null) <@ '{queued,sent,delivered,failed,unknown}' then
+		raise exception using errcode = 'check_violation', message =
+			'sms.ingest: a status is not one of queued, sent, delivered, failed, unknown';
+	end if;
+
 	if n_events = 0 or array_remove(http_status, null) <> '{}' then -- 0: a trial
 		insert into sms.rejected (received_at, source, remote_addr, http_status,
 			reason, content_type, body, ingest_id)
-		select i.received_at, i.source, i.remote_addr, i.http_status,
-			i.reason, i.content_type, i.raw, i.ingest_id
-		from unnest(ingest.ingest_id, ingest.received_at, ingest.source,
-			ingest.remote_addr, ingest.http_status, ingest.reason,
-			ingest.content_type, ingest.raw)
-			as i(ingest_id, received_at, source, remote_addr, http_status, reason,
-				content_type, raw)
-		where i.http_status is not null and ( -- by smshook rejected retry
-			select e.id from sms.event e where e.ingest_id = i.ingest_id) is null
+		select received_at[i], source[i], remote_addr[i], http_status[i],
+			reason[i], content_type[i], raw[i], ingest.ingest_id[i]
+		from generate_series(1, n_events) i
+		where http_status[i] is not null and ( -- by smshook rejected retry
+			select e.id from sms.event e where e.ingest_id = ingest.ingest_id[i]) is null
 		on conflict do nothing;
 	end if;
 
-	with input as materialized (
-		select i.*, nextval('sms.event_id') as id,
-			case when i.zone is null then i.wall_clock at time zone 'UTC'
-				else sms.at_zone(i.wall_clock, i.zone) end as occurred_at
-		from unnest(ingest.ingest_id, ingest.received_at,
-			ingest.source, ingest.kind, ingest.message_id, ingest.phone,
-			ingest.device_id, ingest.device_name, ingest.channel,
-			ingest.status, ingest.status_code, ingest.status_text,
-			ingest.body, ingest.media_url, ingest.occurred_at,
-			ingest.zone, ingest.note, ingest.payload, ingest.raw,
-			ingest.digest, ingest.http_status) with ordinality
-			as i(ingest_id, received_at, source, kind, message_id, phone,
-			device_id, device_name, channel, status, status_code,
-			status_text, body, media_url, wall_clock, zone, note,
-			payload, raw, digest, http_status, n)
-		where i.http_status is null and (
-			select e.id from sms.event e
-			where e.ingest_id = i.ingest_id) is null
-	), seen as materialized ( -- under the lock nobody else adds one meanwhile
-		select b.digest, b.at, coalesce(case when (b.known).last_at >= b.at - interval '7 days'
-			then (b.known).first_id end, b.id) as first_id, b.known is not null as is_known
-		from (
-			select i.digest, min(i.id) as id, max(i.received_at) as at,
-				(select r from sms.recent_body r where r.digest = i.digest
-					for update) as known -- sms.forget deletes some
-			from input i where i.digest is not null
-			group by i.digest
-		) b
-	), fresh as (
-		insert into sms.recent_body (digest, first_id, last_at)
-		select s.digest, s.first_id, s.at from seen s where not s.is_known
-	), again as (
-		insert into sms.recent_body as r (digest, first_id, last_at)
-		select s.digest, s.first_id, s.at from seen s where s.is_known
-		on conflict (digest) do update set first_id = excluded.first_id,
-			last_at = greatest(r.last_at, excluded.last_at)
-	), stored as (
-		insert into sms.event (id, received_at, occurred_at, source, kind,
-			message_id, phone, device_id, device_name, channel, status,
-			status_code, status_text, body, keyword, media_url, note, payload,
-			raw, ingest_id, duplicate_of)
-		select i.id, i.received_at, i.occurred_at, i.source, i.kind,
-			i.message_id, i.phone, i.device_id, i.device_name, i.channel,
-			i.status, i.status_code, i.status_text, i.body,
-			case when i.kind = 'incoming_sms' then sms.first_word(i.body) end,
-			i.media_url,
-			case when i.wall_clock is not null and i.occurred_at is null
-				then concat_ws('; ', i.note, 'occurred_at: unknown time zone')
-				else i.note end,
-			i.payload, i.raw, i.ingest_id, nullif(s.first_id, i.id)
-		from input i left join seen s on s.digest = i.digest
-		order by i.id
-		returning id, kind, message_id, status, keyword, duplicate_of
-	)
-	select array_agg(s.id), array_agg(s.duplicate_of),
-		-- Anyone may LISTEN: no number and no text.  A payload is 8000 bytes at most.
-		count(case when notify and s.duplicate_of is null then pg_notify('sms_event', case
-			when s.kind = 'delivery_status' and octet_length(s.message_id) <= 1024
-			then format('{"id":%s,"kind":"delivery_status","message_id":%s,"status":"%s"}',
-				s.id, to_json(s.message_id), s.status)
-			else format('{"id":%s,"kind":%s}', s.id, to_json(left(s.kind, 64))) end)
-		end) + count(case when notify and s.duplicate_of is null and s.keyword is not null
-			then (select count(pg_notify(k.channel,
-				format('{"id":%s,"kind":"incoming_sms"}', s.id)))
-				from sms.keyword k where k.keyword = s.keyword) end)
-	into ids, firsts, n_told from stored s;
+	select array_agg(i), count(distinct ingest.digest[i]),
+		count((select r.first_id from sms.recent_body r where r.digest = ingest.digest[i])),
+		count(case when kind[i] = 'delivery_status' then status[i] end),
+		exists (select from sms.keyword)
+	into fresh, n_bodies, n_known, n_receipts, has_keywords
+	from generate_series(1, n_events) i
+	where http_status[i] is null and (
+		select e.id from sms.event e where e.ingest_id = ingest.ingest_id[i]) is null;
+	n_fresh := coalesce(cardinality(fresh), 0);
+	if n_fresh > 0 then
+		before := nextval('sms.event_id') - 1;
+		ok := n_fresh = 1 or setval('sms.event_id', before + n_fresh) > 0;
+	end if;
 
-	-- The batch's best event of each message meets what is known of it.  What
-	-- the better one does not tell (number, device) is taken from the others.
-	-- Ids longer than an index takes stay in sms.event alone.
-	if n_events = 0 or 'delivery_status' = any (kind) then
+	-- Bodies that came before, or twice in the batch, are rare.  Under the lock
+	-- nobody else adds one; one that sms.forget is deleting is waited for.
+	if n_known = 0 and n_bodies = n_fresh then
+		insert into sms.recent_body (digest, first_id, last_at)
+		select digest[i], before + k, received_at[i]
+		from unnest(fresh) with ordinality as f(i, k);
+	else
+		insert into sms.recent_body as r (digest, first_id, last_at)
+		select digest[i], min(before + k), max(received_at[i])
+		from unnest(fresh) with ordinality as f(i, k)
+		where digest[i] is not null
+		group by digest[i]
+		on conflict (digest) do update set
+			first_id = case when r.last_at >= excluded.last_at - interval '7 days'
+				then r.first_id else excluded.first_id end,
+			last_at = greatest(r.last_at, excluded.last_at);
+		firsts := array(
+			select nullif((select r.first_id from sms.recent_body r
+				where r.digest = ingest.digest[i]), before + k)
+			from unnest(fresh) with ordinality as f(i, k) order by k);
+	end if;
+
+	insert into sms.event (id, received_at, occurred_at, source, kind, message_id,
+		phone, device_id, device_name, channel, status, status_code, status_text,
+		body, keyword, media_url, note, payload, raw, ingest_id, duplicate_of)
+	select before + k, received_at[i],
+		case when zone[i] is null then occurred_at[i]
+			else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
+		source[i], kind[i], message_id[i], phone[i], device_id[i], device_name[i],
+		channel[i], status[i], status_code[i], status_text[i], body[i],
+		case when kind[i] = 'incoming_sms' then sms.first_word(body[i]) end,
+		media_url[i],
+		case when zone[i] is not null and occurred_at[i] is not null
+				and sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) is null
+			then concat_ws('; ', note[i], 'occurred_at: unknown time zone')
+			else note[i] end,
+		payload[i], raw[i], ingest.ingest_id[i], firsts[k]
+	from unnest(fresh) with ordinality as f(i, k)
+	-- Here, for that is one statement less, and it is never false.  Anyone may
+	-- LISTEN: no number and no text.  A payload is 8000 bytes at most.
+	where not notify or firsts[k] is not null
+		or pg_notify('sms_event', '{"id":' || before + k || ',"kind":' || case
+			when kind[i] = 'delivery_status' and octet_length(message_id[i]) <= 1024
+			then '"delivery_status","message_id":' || to_json(message_id[i])
+				|| ',"status":"' || status[i] || '"}'
+			else to_json(left(kind[i], 64)) || '}' end) is not null;
+	if notify and has_keywords then
+		ok := (select count(pg_notify(w.channel,
+				format('{"id":%s,"kind":"incoming_sms"}', e.id)))
+			from sms.event e join sms.keyword w on w.keyword = e.keyword
+			where e.id between before + 1 and before + n_fresh
+				and e.duplicate_of is null) is null;
+	end if;
+
+	-- Each receipt meets what is known of its message, of those with several in the
+	-- batch one a round: a row is not merged into twice by one statement.  Ids
+	-- longer than an index takes stay in sms.event alone.
+	while n_events = 0 or n_receipts > 0 loop
+		round := round + 1;
 		insert into sms.message as m (source, message_id, status, status_code,
 			status_text, occurred_at, received_at, event_id, phone, device_id)
-		select distinct on (e.source, e.message_id) e.source, e.message_id, e.status,
-			e.status_code, e.status_text, e.occurred_at, e.received_at, e.id,
-			first_value(e.phone) over (partition by e.source, e.message_id
-				order by e.phone is null, e.rank desc, e.at desc, e.id desc),
-			first_value(e.device_id) over (partition by e.source, e.message_id
-				order by e.device_id is null, e.rank desc, e.at desc, e.id desc)
+		select source[i], message_id[i], status[i], status_code[i], status_text[i],
+			case when zone[i] is null then occurred_at[i]
+				else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
+			received_at[i], before + k, phone[i], device_id[i]
 		from (
-			select *, sms.status_rank(status, status_code) as rank,
-				coalesce(occurred_at, received_at) as at
-			from sms.event
-			where id = any (ids) and kind = 'delivery_status'
-				and duplicate_of is null and status is not null
-				and octet_length(message_id) <= 1024
-		) e
-		order by e.source, e.message_id, e.rank desc, e.at desc, e.id desc
+			select i, k, row_number() over (
+				partition by source[i], message_id[i] order by k) as turn
+			from unnest(fresh) with ordinality as f(i, k)
+			where kind[i] = 'delivery_status' and status[i] is not null
+				and firsts[k] is null and octet_length(message_id[i]) <= 1024
+		) r
+		where r.turn = round
 		on conflict (source, message_id) do update set
 			(status, status_code, status_text, occurred_at, received_at, event_id,
 				phone, device_id)
-			= (select b.status, b.status_code, b.status_text, b.occurred_at,
-					b.received_at, b.event_id,
-					coalesce(b.phone, m.phone, excluded.phone),
-					coalesce(b.device_id, m.device_id, excluded.device_id)
-				from (values
-					(m.status, m.status_code, m.status_text, m.occurred_at,
-						m.received_at, m.event_id, m.phone, m.device_id),
-					(excluded.status, excluded.status_code, excluded.status_text,
-						excluded.occurred_at, excluded.received_at,
-						excluded.event_id, excluded.phone, excluded.device_id))
-					as b(status, status_code, status_text, occurred_at,
-						received_at, event_id, phone, device_id)
-				order by sms.status_rank(b.status, b.status_code) desc,
-					coalesce(b.occurred_at, b.received_at) desc, b.event_id desc
-				limit 1);
-	end if;
+			-- What the better one does not tell is taken from the other.
+			= (select (x.b).status, (x.b).status_code, (x.b).status_text,
+					(x.b).occurred_at, (x.b).received_at, (x.b).event_id,
+					coalesce((x.b).phone, m.phone, excluded.phone),
+					coalesce((x.b).device_id, m.device_id, excluded.device_id)
+				from (select case when
+					(sms.status_rank(excluded.status, excluded.status_code),
+						coalesce(excluded.occurred_at, excluded.received_at),
+						excluded.event_id)
+					> (sms.status_rank(m.status, m.status_code),
+						coalesce(m.occurred_at, m.received_at), m.event_id)
+					then excluded else m end as b offset 0) x);
+		get diagnostics n_merged = row_count;
+		n_receipts := n_receipts - n_merged;
+		exit when n_merged = 0; -- others are duplicates, or their ids too long
+	end loop;
 
 	-- Bodies that are too old to compare with, some now and then.
-	if (ids[1] - 1) / 64 <> ids[cardinality(ids)] / 64 then
+	if before / 256 <> (before + n_fresh) / 256 then
 		delete from sms.recent_body r where r.ctid = any (array(
 			select o.ctid from sms.recent_body o
 			where o.last_at < now() - interval '7 days'
-			order by o.last_at limit 128 + 2 * n_events));
+			order by o.last_at limit 512 + 2 * n_events));
 	end if;
 
-	if cardinality(ids) = n_events then
-		return query select i.n, i.id, i.first
-			from unnest(ids, firsts) with ordinality as i(id, first, n);
+	if n_fresh = n_events then
+		for i in 1 .. n_events loop
+			n := i;
+			id := before + i;
+			duplicate_of := firsts[i];
+			return next;
+		end loop;
 	else -- bodies that are no events, and events that were stored before
 		return query
 		select i.n, e.id, e.duplicate_of
@@ -428,7 +441,7 @@ end
 $$;
 comment on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], text[], text[], text[], text[], int[], text[], text[], text[],
-	timestamp[], text[], text[], jsonb[], bytea[], uuid[], int[], text[], text[],
+	timestamptz[], text[], text[], jsonb[], bytea[], uuid[], int[], text[], text[],
 	text[], boolean, int) is
 	'Stores a batch of webhooks: one array a column, one element an event. '
 	'Returns n (from 1), the id (null for a rejected body) and duplicate_of. '

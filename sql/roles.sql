@@ -20,7 +20,7 @@ $$;
 grant usage on schema sms to smshook_writer;
 grant execute on function sms.ingest(uuid[], timestamptz[], text[], text[], text[],
 	text[], text[], text[], text[], text[], int[], text[], text[], text[],
-	timestamp[], text[], text[], jsonb[], bytea[], uuid[], int[], text[], text[],
+	timestamptz[], text[], text[], jsonb[], bytea[], uuid[], int[], text[], text[],
 	text[], boolean, int) to smshook_writer;
 
 -- Applications that read: they move their own places, and change no event.

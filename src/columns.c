@@ -8,9 +8,8 @@ struct type {
 	uint32_t oid, array_oid;
 };
 static const struct type UUID = {2950, 2951}, DIGEST = {2950, 2951},
-			 TIMESTAMPTZ = {1184, 1185}, TIMESTAMP = {1114, 1115},
-			 STRING = {25, 1009}, INT4 = {23, 1007}, JSONB = {3802, 3807},
-			 BYTEA = {17, 1001};
+			 TIMESTAMPTZ = {1184, 1185}, STRING = {25, 1009},
+			 INT4 = {23, 1007}, JSONB = {3802, 3807}, BYTEA = {17, 1001};
 
 /* The arguments of sms.ingest in their order, each an array. */
 static const struct column {
@@ -31,7 +30,7 @@ static const struct column {
     {&STRING, offsetof(struct event, status_text)},
     {&STRING, offsetof(struct event, body)},
     {&STRING, offsetof(struct event, media_url)},
-    {&TIMESTAMP, offsetof(struct event, occurred_at)},
+    {&TIMESTAMPTZ, offsetof(struct event, occurred_at)},
     {&STRING, offsetof(struct event, zone)},
     {&STRING, offsetof(struct event, note)},
     {&JSONB, offsetof(struct event, payload)},
@@ -104,7 +103,7 @@ append_element(struct column_buffer *b, const struct type *type, const void *mem
 		return n == EVENT_NO_INT ? append_int32(b, -1)
 					 : append_int32(b, 4) && append_int32(b, n);
 	}
-	if (type == &TIMESTAMPTZ || type == &TIMESTAMP) {
+	if (type == &TIMESTAMPTZ) {
 		int64_t us = *(const int64_t *)member;
 		return us == EVENT_NO_TIME ? append_int32(b, -1) : append_time(b, us);
 	}

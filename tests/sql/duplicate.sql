@@ -89,7 +89,7 @@ select is((select id from t.ingest('[{"digest": "\\x07",
 	'a replay is not remembered for duplicates');
 
 select t.ids(pg_temp.event('\x08', -7.1) || pg_temp.event('\x09', -6.9));
-select t.ids(jsonb_agg('{}'::jsonb)) from generate_series(1, 64); -- some, now and then
+select t.ids(jsonb_agg('{}'::jsonb)) from generate_series(1, 256); -- some, now and then
 select is((select array_agg(digest) from sms.recent_body
 		where digest in (t.digest('\x08', 'dup'), t.digest('\x09', 'dup'))), array[t.digest('\x09', 'dup')],
 	'bodies are forgotten after 7 days, not before');

@@ -1,7 +1,7 @@
 -- sms.ingest: what it stores, and what it answers.
 
 begin;
-select plan(42);
+select plan(43);
 set local timezone = 'Asia/Kolkata'; -- the session's zone must not matter
 
 -- ------------------------------------------------------------- columns
@@ -14,7 +14,7 @@ select * from sms.ingest(
 	array['+1234567890'], array['device_xyz'], array['Pixel'], array['2'],
 	array['failed'], array[8], array['Error 8'], array['text'],
 	array['https://example.org/a.jpg'],
-	array['2026-01-15 10:30:00.123456']::timestamp[], array[null]::text[],
+	array['2026-01-15 10:30:00.123456+00']::timestamptz[], array[null]::text[],
 	array['a note'], array['{"a": [1, null, "ü"]}']::jsonb[],
 	array['\x00ff']::bytea[], array[t.digest('\x0102')],
 	array[null]::int[], array[null]::text[], array[null]::text[],
@@ -87,6 +87,9 @@ $$;
 select is(pg_temp.trial_without(missing), format('relation "sms.%s" does not exist', missing),
 	'they are a trial: an error without ' || missing)
 from unnest('{event,message,rejected,recent_body}'::text[]) missing;
+
+select throws_ok($$ select t.ingest('[{}, {"kind": "delivery_status", "message_id": "s",
+	"status": "Delivered"}]') $$, '23514', null, 'a status is a word of the vocabulary');
 
 -- ------------------------------------------------------- ids, replays
 

@@ -33,7 +33,7 @@ returns table (n bigint, id bigint, duplicate_of bigint) language sql as $$
 			array_agg(e.status_text) as status_text,
 			array_agg(e.body) as body,
 			array_agg(e.media_url) as media_url,
-			array_agg(e.occurred_at) as occurred_at,
+			array_agg(e.occurred_at at time zone 'UTC') as occurred_at,
 			array_agg(e.zone) as zone,
 			array_agg(e.note) as note,
 			array_agg(e.payload) as payload,

@@ -32,7 +32,7 @@ language sql as $$
 		array[null, null, null, null, null]::pg_catalog.text[],
 		array[null, 'hijack me', 'hijack me', null, null],
 		array[null, null, null, null, null]::pg_catalog.text[],
-		array['2026-01-15', '2026-01-15', '2026-01-15', null, '2026-01-15']::timestamptz[],
+		array['2026-01-15', '2026-01-15', '2026-01-15', null, '2026-01-15']::pg_catalog.timestamptz[],
 		array[null, 'Europe/Berlin', 'Mars/Olympus', null, 'UTC'],
 		array[null, null, 'a note', null, null],
 		array[null, null, null, null, null]::pg_catalog.jsonb[],

@@ -30,6 +30,7 @@ struct worker {
 	struct pool *pool;
 	pthread_t thread;
 	atomic_bool is_accepting; /* inside accept4() */
+	bool has_watch;           /* as of connections_begin_watch() */
 };
 
 struct pool {
@@ -109,7 +110,7 @@ dispatch(struct pool *p, struct worker *w, int fd)
 	else if (fd == p->tick_fd)
 		tick(p);
 	else
-		connections_handle(p->connections, fd);
+		connections_handle(p->connections, fd, &w->has_watch);
 }
 
 /* No more is accepted from now on; once. */
@@ -148,6 +149,7 @@ work(void *arg)
 	struct epoll_event events[2];
 	int64_t stopped_at = 0;
 	while (!is_over(p, stopped_at)) {
+		connections_begin_watch(p->connections, &w->has_watch);
 		int n = epoll_wait(p->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
 		atomic_fetch_add(&p->n_busy, 1);
@@ -163,6 +165,7 @@ work(void *arg)
 		if (is_idle && stopped_at)
 			usleep(IDLE_STEP_MS * 1000);
 	}
+	connections_end_watch(p->connections, &w->has_watch);
 	atomic_fetch_sub(&p->n_running, 1);
 	return NULL;
 }

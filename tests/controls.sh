@@ -76,7 +76,7 @@ controls() {
 
 	# database
 	control 'the look for the ingest_id' sql/001_events.sql \
-		's/where e.ingest_id = i.ingest_id) is null/where false) is null/
+		's/where e.ingest_id = ingest.ingest_id\[i\]) is null/where false) is null/
 		s/ingest_id    uuid not null unique/ingest_id    uuid not null/' \
 		'fault_06'
 	control 'each by itself when one is bad' src/store.c \

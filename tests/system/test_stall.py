@@ -149,9 +149,9 @@ def test_notification_that_cannot_be_sent(start, text, token, database):
             as d""").fetchone()
         definition = definition["d"] if isinstance(definition, dict) else definition[0]
         broken = definition.replace("ingest_as_shipped", "ingest").replace(
-            "-- The batch's best event",
-            "if notify and exists (select from sms.event where id = any (ids) "
-            "and keyword = 'FULL') then raise program_limit_exceeded; end if; -- ")
+            "-- Each receipt meets",
+            "if notify and exists (select from sms.event e where e.id > before "
+            "and e.keyword = 'FULL') then raise program_limit_exceeded; end if; -- ")
         assert broken.count("program_limit_exceeded") == 1
         c.execute(broken)
         c.execute("grant execute on function sms.ingest to smshook_writer")

@@ -269,16 +269,14 @@ set plan_cache_mode = force_generic_plan as $$
 declare
 	ok boolean; -- expressions are cheaper than statements
 	n_events int := cardinality(ingest_id);
-	fresh int[];     -- the numbers of the events that are not there yet
+	fresh int[];         -- the numbers of the events that are not there yet
 	n_fresh int;
-	n_known int;     -- of their bodies, those that came before
-	n_bodies int;    -- that differ
-	n_receipts int;  -- of which sms.message has still to hear
+	before bigint;       -- the k-th of fresh becomes event before + k
+	firsts bigint[];     -- duplicate_of of each; null: no event is a duplicate
+	is_doubtful boolean := false; -- some may be there, or be duplicates
+	n_receipts int;      -- of which sms.message has still to hear
 	n_merged int;
 	round int := 0;
-	has_keywords boolean;
-	before bigint;   -- the k-th of fresh becomes event before + k
-	firsts bigint[]; -- duplicate_of of each of fresh; null: no event is a duplicate
 begin
 	-- A SET clause of the function would end before the commit.  The receiver does
 	-- not wait longer than patience: an event that it has refused must not be
@@ -304,77 +302,85 @@ begin
 		on conflict do nothing;
 	end if;
 
-	select array_agg(i), count(distinct ingest.digest[i]),
-		count((select r.first_id from sms.recent_body r where r.digest = ingest.digest[i])),
-		count(case when kind[i] = 'delivery_status' then status[i] end),
-		exists (select from sms.keyword)
-	into fresh, n_bodies, n_known, n_receipts, has_keywords
-	from generate_series(1, n_events) i
-	where http_status[i] is null and (
-		select e.id from sms.event e where e.ingest_id = ingest.ingest_id[i]) is null;
-	n_fresh := coalesce(cardinality(fresh), 0);
-	if n_fresh > 0 then
-		before := nextval('sms.event_id') - 1;
-		ok := n_fresh = 1 or setval('sms.event_id', before + n_fresh) > 0;
-	end if;
+	-- Events that were stored before, and bodies that came before, are rare: unique
+	-- keys tell of them.  Under the lock nobody else adds any.
+	loop
+	begin
+		fresh := array_positions(http_status, null);
+		if is_doubtful then
+			fresh := array(select i from unnest(fresh) i where (
+				select e.id from sms.event e where e.ingest_id = ingest.ingest_id[i]) is null);
+		end if;
+		n_fresh := cardinality(fresh);
+		if not is_doubtful and n_fresh > 0 then
+			before := nextval('sms.event_id') - 1;
+			ok := n_fresh = 1 or setval('sms.event_id', before + n_fresh) > 0;
+		end if;
 
-	-- Bodies that came before, or twice in the batch, are rare.  Under the lock
-	-- nobody else adds one; one that sms.forget is deleting is waited for.
-	if n_known = 0 and n_bodies = n_fresh then
-		insert into sms.recent_body (digest, first_id, last_at)
-		select digest[i], before + k, received_at[i]
-		from unnest(fresh) with ordinality as f(i, k);
-	else
-		insert into sms.recent_body as r (digest, first_id, last_at)
-		select digest[i], min(before + k), max(received_at[i])
-		from unnest(fresh) with ordinality as f(i, k)
-		where digest[i] is not null
-		group by digest[i]
-		on conflict (digest) do update set
-			first_id = case when r.last_at >= excluded.last_at - interval '7 days'
-				then r.first_id else excluded.first_id end,
-			last_at = greatest(r.last_at, excluded.last_at);
-		firsts := array(
-			select nullif((select r.first_id from sms.recent_body r
-				where r.digest = ingest.digest[i]), before + k)
-			from unnest(fresh) with ordinality as f(i, k) order by k);
-	end if;
+		if not is_doubtful then
+			insert into sms.recent_body (digest, first_id, last_at)
+			select digest[i], before + k, received_at[i]
+			from unnest(fresh) with ordinality as f(i, k)
+			where digest[i] is not null;
+		else
+			insert into sms.recent_body as r (digest, first_id, last_at)
+			select digest[i], min(before + k), max(received_at[i])
+			from unnest(fresh) with ordinality as f(i, k)
+			where digest[i] is not null
+			group by digest[i]
+			on conflict (digest) do update set -- sms.forget deletes some
+				first_id = case when r.last_at >= excluded.last_at - interval '7 days'
+					then r.first_id else excluded.first_id end,
+				last_at = greatest(r.last_at, excluded.last_at);
+			firsts := array(
+				select nullif((select r.first_id from sms.recent_body r
+					where r.digest = ingest.digest[i]), before + k)
+				from unnest(fresh) with ordinality as f(i, k) order by k);
+		end if;
 
-	insert into sms.event (id, received_at, occurred_at, source, kind, message_id,
-		phone, device_id, device_name, channel, status, status_code, status_text,
-		body, keyword, media_url, note, payload, raw, ingest_id, duplicate_of)
-	select before + k, received_at[i],
-		case when zone[i] is null then occurred_at[i]
-			else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
-		source[i], kind[i], message_id[i], phone[i], device_id[i], device_name[i],
-		channel[i], status[i], status_code[i], status_text[i], body[i],
-		case when kind[i] = 'incoming_sms' then sms.first_word(body[i]) end,
-		media_url[i],
-		case when zone[i] is not null and occurred_at[i] is not null
+		insert into sms.event (id, received_at, occurred_at, source, kind, message_id,
+			phone, device_id, device_name, channel, status, status_code, status_text,
+			body, keyword, media_url, note, payload, raw, ingest_id, duplicate_of)
+		select before + k, received_at[i],
+			case when zone[i] is null then occurred_at[i]
+				else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
+			source[i], kind[i], message_id[i], phone[i], device_id[i],
+			device_name[i], channel[i], status[i], status_code[i], status_text[i],
+			body[i],
+			case when kind[i] = 'incoming_sms' then sms.first_word(body[i]) end,
+			media_url[i],
+			case when zone[i] is not null and occurred_at[i] is not null
 				and sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) is null
-			then concat_ws('; ', note[i], 'occurred_at: unknown time zone')
-			else note[i] end,
-		payload[i], raw[i], ingest.ingest_id[i], firsts[k]
-	from unnest(fresh) with ordinality as f(i, k)
-	-- Here, for that is one statement less, and it is never false.  Anyone may
-	-- LISTEN: no number and no text.  A payload is 8000 bytes at most.
-	where not notify or firsts[k] is not null
-		or pg_notify('sms_event', '{"id":' || before + k || ',"kind":' || case
-			when kind[i] = 'delivery_status' and octet_length(message_id[i]) <= 1024
-			then '"delivery_status","message_id":' || to_json(message_id[i])
-				|| ',"status":"' || status[i] || '"}'
-			else to_json(left(kind[i], 64)) || '}' end) is not null;
-	if notify and has_keywords then
-		ok := (select count(pg_notify(w.channel,
-				format('{"id":%s,"kind":"incoming_sms"}', e.id)))
-			from sms.event e join sms.keyword w on w.keyword = e.keyword
-			where e.id between before + 1 and before + n_fresh
-				and e.duplicate_of is null) is null;
-	end if;
+				then concat_ws('; ', note[i], 'occurred_at: unknown time zone')
+				else note[i] end,
+			payload[i], raw[i], ingest.ingest_id[i], firsts[k]
+		from unnest(fresh) with ordinality as f(i, k)
+		-- Never false: here, for it is one statement less.  Anyone may LISTEN: no
+		-- number and no text.  A payload is 8000 bytes at most.
+		where not notify or firsts[k] is not null
+			or pg_notify('sms_event', '{"id":' || before + k || ',"kind":' || case
+				when kind[i] = 'delivery_status' and octet_length(message_id[i]) <= 1024
+				then '"delivery_status","message_id":' || to_json(message_id[i])
+					|| ',"status":"' || status[i] || '"}'
+				else to_json(left(kind[i], 64)) || '}' end) is not null
+			and (kind[i] <> 'incoming_sms' or not exists (select from sms.keyword)
+				or (select count(pg_notify(w.channel,
+						format('{"id":%s,"kind":"incoming_sms"}', before + k)))
+					from sms.keyword w
+					where w.keyword = sms.first_word(body[i])) is not null);
+		exit;
+	exception when unique_violation then
+		if is_doubtful then
+			raise;
+		end if;
+		is_doubtful := true;
+	end;
+	end loop;
 
 	-- Each receipt meets what is known of its message, of those with several in the
 	-- batch one a round: a row is not merged into twice by one statement.  Ids
 	-- longer than an index takes stay in sms.event alone.
+	n_receipts := cardinality(array_positions(kind, 'delivery_status'));
 	while n_events = 0 or n_receipts > 0 loop
 		round := round + 1;
 		insert into sms.message as m (source, message_id, status, status_code,

@@ -99,7 +99,7 @@ select count(*) from dblink('two', 'select count(*) from sms.event') as d(n bigi
 select t.ids('[{"digest": "\\x02"}]');
 select throws_ok($$ select * from dblink('two', $q$
 	select t.ids('[{"digest": "\\x02"}]') $q$) as d(ids bigint[]) $$,
-	'23505', null, 'nor a duplicate taken for the first');
+	'40001', null, 'nor a duplicate taken for the first');
 select dblink_exec('two', 'rollback');
 
 -- ------------------------------------------------------- who does not wait

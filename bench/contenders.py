@@ -22,7 +22,7 @@ BUILD = rx.BUILD
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # Beside its defaults; no checkpoint falls into a measurement of one contender.
-POSTGRES = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "512MB",
+POSTGRES = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "4GB",
             "min_wal_size": "3GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
             "max_connections": "300"}
 WAL_MB = 3000  # bench/run has less where it measures for a moment

@@ -168,13 +168,16 @@ def fill(rec, stand):
     program = write(stand.top / "ingest", (BUILD / "bench/ingest").read_bytes(), 0o755)
     conninfo = stand.conninfo("receiver", stand["large_table"].database)
     with Where().connect() as c:
+        c.execute("vacuum analyze")
+        c.execute("checkpoint")
+        # None after these: they touch each page of the indexes, and so what is measured is
+        # the middle of the time between two checkpoints, not the first moment of it, when
+        # each page goes into the WAL as a whole.
         count = "select count(*) from sms.event where received_at > now() - interval '1 day' " \
             "and source = 'bench'"
         while c.execute(count).fetchone()[0] < recent:
             done = run([program, conninfo, 256, 60], timeout=300)
             assert done.returncode == 0, done.stderr
-        c.execute("vacuum analyze")
-        c.execute("checkpoint")
     return log
 
 

@@ -4,6 +4,7 @@
 #include "durable.h"
 #include "log.h"
 #include "spooldir.h"
+#include "tally.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,12 +20,18 @@ enum {
 	FULL_MS = 100,    /* before a full spool is counted again */
 	COUNT_MS = 1000,  /* counting again, at the soonest */
 	COUNT_SHARE = 20, /* and at most this part of our time */
+	MANY = 256,       /* files: fewer are counted as fast as a tally is read */
 	LOG_PAUSE_MS = 60000,
 	BAD_SUFFIXES = 100
 };
 
+/* What others may have put in since a tally was written, and far more. */
+static const int64_t tally_slack = 64 << 20;
+
 struct spool {
 	struct spooldir dir;
+	bool is_brief;   /* the process soon ends */
+	bool is_tallied; /* usage was counted by another */
 	int64_t max_size;
 	struct spool_usage usage;
 	int64_t counted_at, count_at; /* clock_ms(): the last count, the next */
@@ -41,6 +48,12 @@ spool_open(struct spool **spool_r, const char *directory, int64_t max_size)
 	sp->max_size = max_size;
 	spooldir_init(&sp->dir, directory);
 	return spooldir_ready(&sp->dir);
+}
+
+void
+spool_set_brief(struct spool *sp)
+{
+	sp->is_brief = true;
 }
 
 void
@@ -94,20 +107,45 @@ count_bad(const char *name, void *arg)
 	return true;
 }
 
+/* What a process before us has counted. */
+static bool
+recall(struct spool *sp, int64_t now)
+{
+	struct tally t;
+	if (!sp->is_brief || sp->counted_at > 0 || !tally_read(sp->dir.fd, &t))
+		return false;
+	sp->usage = (struct spool_usage){t.n_files, t.bytes, t.n_bad};
+	sp->counted_at = now;
+	sp->count_at = now + t.valid_ms;
+	sp->is_tallied = true;
+	return true;
+}
+
+static enum err
+count(struct spool *sp, int64_t start)
+{
+	sp->usage = (struct spool_usage){0};
+	enum err e = spooldir_each(&sp->dir, SPOOLDIR_NEW, count_file, sp);
+	if (!e)
+		e = spooldir_each(&sp->dir, SPOOLDIR_BAD, count_bad, sp);
+	int64_t now = clock_ms();
+	struct tally t = {sp->usage.n_files, sp->usage.bytes, sp->usage.n_bad,
+	    COUNT_MS + COUNT_SHARE * (now - start)};
+	sp->counted_at = now;
+	sp->count_at = now + t.valid_ms;
+	sp->is_tallied = false;
+	if (!e && sp->is_brief && t.n_files >= MANY)
+		tally_write(sp->dir.fd, &t);
+	return e;
+}
+
 enum err
 spool_usage(struct spool *sp, struct spool_usage *usage_r)
 {
-	int64_t start = clock_ms();
+	int64_t now = clock_ms();
 	enum err e = spooldir_ready(&sp->dir);
-	if (!e && start >= sp->count_at) {
-		sp->usage = (struct spool_usage){0};
-		e = spooldir_each(&sp->dir, SPOOLDIR_NEW, count_file, sp);
-		if (!e)
-			e = spooldir_each(&sp->dir, SPOOLDIR_BAD, count_bad, sp);
-		int64_t now = clock_ms();
-		sp->counted_at = now;
-		sp->count_at = now + COUNT_MS + COUNT_SHARE * (now - start);
-	}
+	if (!e && now >= sp->count_at && !recall(sp, now))
+		e = count(sp, now);
 	*usage_r = sp->usage;
 	return e;
 }
@@ -194,8 +232,9 @@ check_room(struct spool *sp, size_t len)
 {
 	struct spool_usage usage;
 	enum err e = spool_usage(sp, &usage);
-	if (!e && (int64_t)usage.bytes + on_disk(len) > sp->max_size &&
-	    clock_ms() > sp->counted_at + FULL_MS) {
+	bool is_old = sp->is_tallied || clock_ms() > sp->counted_at + FULL_MS;
+	int64_t slack = sp->is_tallied ? tally_slack : 0;
+	if (!e && is_old && (int64_t)usage.bytes + on_disk(len) + slack > sp->max_size) {
 		sp->count_at = 0;
 		e = spool_usage(sp, &usage);
 	}

@@ -30,6 +30,9 @@ enum err spool_open(
     struct spool **spool_r, const char *directory, int64_t max_size) MUST_USE;
 void spool_close(struct spool **spool);
 
+/* For a process that soon ends: it may tell what one before it has counted. */
+void spool_set_brief(struct spool *sp);
+
 /* What was wrong in the last call that failed: where and what to mend. */
 const char *spool_reason(const struct spool *sp);
 

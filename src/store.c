@@ -45,6 +45,8 @@ store_open(struct store **store_r, const struct conf *conf, enum store_probe pro
 	if (e)
 		return e;
 	e = spool_open(&s->spool, conf->spool_directory, conf->spool_max_size);
+	if (s->spool && probe == STORE_PROCESSES)
+		spool_set_brief(s->spool);
 	if (e == ERR_SPOOL) {
 		if (probe != STORE_NOBODY)
 			log_error("spool: %s", spool_reason(s->spool));

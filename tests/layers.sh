@@ -10,7 +10,7 @@ sha256 screen records
 conf_value signature
 conf_source
 conf durable json_scan json_text datetime status migrations pq
-event sqlstate spooldir hosts rows story when
+event sqlstate spooldir tally hosts rows story when
 columns spoolfile
 decode auth db spool
 store

@@ -102,7 +102,7 @@ def fastcgi(name, sockets, keep=True, params=None):
 
 def proxy(name, address, path):
     """The same for HTTP, with the settings of the shipped files."""
-    return (f"""upstream {name} {{ server {address}; keepalive 32; keepalive_timeout 30s; }}
+    return (f"""upstream {name} {{ server {address}; keepalive 64; keepalive_timeout 30s; }}
 log_format {name} '$remote_addr - - [$time_local] "$request_method /{name}/*** $server_protocol" '
 	'$status $body_bytes_sent "-" "$http_user_agent" '
 	'$request_length $request_time $upstream_status $upstream_response_time';

@@ -15,7 +15,7 @@ enum { GRACE_MS = 150, WATCH_MS = 100 };
 
 /* What an event takes of a commit at most, beside the flush; and the longest wait for
  * a fuller batch. */
-enum { EVENT_US = 100, LINGER_MAX_US = 5000 };
+enum { EVENT_US = 60, LINGER_MAX_US = 5000 };
 
 /* One call of writer_submit(), until its owner is told. */
 struct waiting {
@@ -202,12 +202,12 @@ await(struct writer *w)
 	return w->n_waiting > 0;
 }
 
-/* How long it is worth to wait for a fuller batch than the last one of n: half of what
+/* How long it is worth to wait for a fuller batch than the last one of n: as long as
  * its commit, which took so long, spent on other things than its events. */
 static int64_t
 linger_us(size_t n, int64_t took_us)
 {
-	int64_t linger = (took_us - (int64_t)n * EVENT_US) / 2;
+	int64_t linger = took_us - (int64_t)n * EVENT_US;
 	return linger < LINGER_MAX_US ? linger : LINGER_MAX_US;
 }
 

@@ -150,6 +150,9 @@ work(void *arg)
 	int64_t stopped_at = 0;
 	while (!is_over(p, stopped_at)) {
 		connections_begin_watch(p->connections, &w->has_watch);
+		stopped_at = atomic_load(&p->stopped_at); /* it may have waited long */
+		if (is_over(p, stopped_at))
+			break;
 		int n = epoll_wait(p->epoll_fd, events, stopped_at ? 2 : 1, -1);
 		bool is_idle = true;
 		atomic_fetch_add(&p->n_busy, 1);

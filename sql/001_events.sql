@@ -274,9 +274,7 @@ declare
 	before bigint;       -- the k-th of fresh becomes event before + k
 	firsts bigint[];     -- duplicate_of of each; null: no event is a duplicate
 	is_doubtful boolean := false; -- some may be there, or be duplicates
-	n_receipts int;      -- of which sms.message has still to hear
-	n_merged int;
-	round int := 0;
+	n_stored int;
 begin
 	-- A SET clause of the function would end before the commit.  The receiver does
 	-- not wait longer than patience: an event that it has refused must not be
@@ -315,6 +313,8 @@ begin
 		if not is_doubtful and n_fresh > 0 then
 			before := nextval('sms.event_id') - 1;
 			ok := n_fresh = 1 or setval('sms.event_id', before + n_fresh) > 0;
+		elsif n_events = 0 then
+			ok := pg_sequence_last_value('sms.event_id') is null;
 		end if;
 
 		if not is_doubtful then
@@ -357,17 +357,18 @@ begin
 		from unnest(fresh) with ordinality as f(i, k)
 		-- Never false: here, for it is one statement less.  Anyone may LISTEN: no
 		-- number and no text.  A payload is 8000 bytes at most.
-		where not notify or firsts[k] is not null
+		where notify is not true or firsts[k] is not null
 			or pg_notify('sms_event', '{"id":' || before + k || ',"kind":' || case
 				when kind[i] = 'delivery_status' and octet_length(message_id[i]) <= 1024
 				then '"delivery_status","message_id":' || to_json(message_id[i])
-					|| ',"status":"' || status[i] || '"}'
+					|| ',"status":"' || coalesce(status[i], '') || '"}'
 				else to_json(left(kind[i], 64)) || '}' end) is not null
 			and (kind[i] <> 'incoming_sms' or not exists (select from sms.keyword)
 				or (select count(pg_notify(w.channel,
 						format('{"id":%s,"kind":"incoming_sms"}', before + k)))
 					from sms.keyword w
 					where w.keyword = sms.first_word(body[i])) is not null);
+		get diagnostics n_stored = row_count; -- a trigger may swallow some
 		exit;
 	exception when unique_violation then
 		if is_doubtful then
@@ -377,30 +378,36 @@ begin
 	end;
 	end loop;
 
-	-- Each receipt meets what is known of its message, of those with several in the
-	-- batch one a round: a row is not merged into twice by one statement.  Ids
-	-- longer than an index takes stay in sms.event alone.
-	n_receipts := cardinality(array_positions(kind, 'delivery_status'));
-	while n_events = 0 or n_receipts > 0 loop
-		round := round + 1;
+	-- The batch's best receipt of each message meets what is known of it.  What the
+	-- better one does not tell (number, device) is taken from the others.  Ids longer
+	-- than an index takes stay in sms.event alone.
+	if n_events = 0 or 'delivery_status' = any (kind) then
 		insert into sms.message as m (source, message_id, status, status_code,
 			status_text, occurred_at, received_at, event_id, phone, device_id)
-		select source[i], message_id[i], status[i], status_code[i], status_text[i],
-			case when zone[i] is null then occurred_at[i]
-				else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
-			received_at[i], before + k, phone[i], device_id[i]
+		select distinct on (r.source, r.message_id) r.source, r.message_id,
+			status[i], status_code[i], status_text[i], r.occurred_at,
+			received_at[i], before + k,
+			coalesce(r.phone, max(r.phone) over same),
+			coalesce(r.device_id, max(r.device_id) over same)
 		from (
-			select i, k, row_number() over (
-				partition by source[i], message_id[i] order by k) as turn
-			from unnest(fresh) with ordinality as f(i, k)
-			where kind[i] = 'delivery_status' and status[i] is not null
-				and firsts[k] is null and octet_length(message_id[i]) <= 1024
+			select *, coalesce(o.occurred_at, received_at[i]) as at
+			from (
+				select i, k, source[i] as source, message_id[i] as message_id,
+					phone[i] as phone, device_id[i] as device_id,
+					sms.status_rank(status[i], status_code[i]) as rank,
+					case when zone[i] is null then occurred_at[i]
+						else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i])
+						end as occurred_at
+				from unnest(fresh) with ordinality as f(i, k)
+				where kind[i] = 'delivery_status' and status[i] is not null
+					and firsts[k] is null and octet_length(message_id[i]) <= 1024
+			) o
 		) r
-		where r.turn = round
+		window same as (partition by r.source, r.message_id)
+		order by r.source, r.message_id, r.rank desc, r.at desc, k desc
 		on conflict (source, message_id) do update set
 			(status, status_code, status_text, occurred_at, received_at, event_id,
 				phone, device_id)
-			-- What the better one does not tell is taken from the other.
 			= (select (x.b).status, (x.b).status_code, (x.b).status_text,
 					(x.b).occurred_at, (x.b).received_at, (x.b).event_id,
 					coalesce((x.b).phone, m.phone, excluded.phone),
@@ -412,10 +419,7 @@ begin
 					> (sms.status_rank(m.status, m.status_code),
 						coalesce(m.occurred_at, m.received_at), m.event_id)
 					then excluded else m end as b offset 0) x);
-		get diagnostics n_merged = row_count;
-		n_receipts := n_receipts - n_merged;
-		exit when n_merged = 0; -- others are duplicates, or their ids too long
-	end loop;
+	end if;
 
 	-- Bodies that are too old to compare with, some now and then.
 	if before / 256 <> (before + n_fresh) / 256 then
@@ -425,7 +429,7 @@ begin
 			order by o.last_at limit 512 + 2 * n_events));
 	end if;
 
-	if n_fresh = n_events then
+	if n_stored = n_events then
 		for i in 1 .. n_events loop
 			n := i;
 			id := before + i;

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { VALID_MAX_MS = 60000 };
+enum { VALID_MAX_MS = 10000 };
 static const uint64_t bytes_max = UINT64_C(1) << 60;
 
 static const char name[] = "count";
@@ -51,9 +51,10 @@ void
 tally_write(int directory_fd, const struct tally *t)
 {
 	char line[128];
+	int64_t valid_ms = t->valid_ms < VALID_MAX_MS ? t->valid_ms : VALID_MAX_MS;
 	int len = snprintf(line, sizeof line,
 	    "%020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %020" PRId64 "\n", t->n_files,
-	    t->bytes, t->n_bad, t->valid_ms);
+	    t->bytes, t->n_bad, valid_ms);
 	int fd = openat(directory_fd, name,
 	    O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (fd < 0)

@@ -149,7 +149,7 @@ def test_notification_that_cannot_be_sent(start, text, token, database):
             as d""").fetchone()
         definition = definition["d"] if isinstance(definition, dict) else definition[0]
         broken = definition.replace("ingest_as_shipped", "ingest").replace(
-            "-- Each receipt meets",
+            "-- The batch's best receipt",
             "if notify and exists (select from sms.event e where e.id > before "
             "and e.keyword = 'FULL') then raise program_limit_exceeded; end if; -- ")
         assert broken.count("program_limit_exceeded") == 1

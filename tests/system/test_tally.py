@@ -39,7 +39,7 @@ class Away:
             give(write(self.spool.folder / "new" / (NAME % i), ""))
 
 
-def line(n_files, n_bytes, n_bad=0, valid_ms=60000):
+def line(n_files, n_bytes, n_bad=0, valid_ms=10000):
     return f"{n_files:020} {n_bytes:020} {n_bad:020} {valid_ms:020}\n"
 
 
@@ -56,7 +56,7 @@ def test_count_is_left_and_used(programs, top):
 
 
 @pytest.mark.parametrize("text", [
-    "", "\n", "x", line(7, 1)[:40], line(7, 1, valid_ms=60001), line(7, 1, valid_ms=0),
+    "", "\n", "x", line(7, 1)[:40], line(7, 1, valid_ms=10001), line(7, 1, valid_ms=0),
     line(7, 2**63), "7 1 0 -9223372036854775808\n", "7 1 0 -1\n", "\0" * 200,
     "9" * 200], ids=lambda text: f"{len(text)} bytes")
 def test_bad_count_is_not_believed(text, programs, top):
@@ -65,7 +65,7 @@ def test_bad_count_is_not_believed(text, programs, top):
     assert away.depth() == 1 and away.post() == 200
 
 
-@pytest.mark.parametrize("age", [-3600, 61])
+@pytest.mark.parametrize("age", [-3600, 11])
 def test_old_count_is_not_believed(age, programs, top):
     away = Away(programs, top)
     give(write(away.tally, line(7, 4096), 0o600))

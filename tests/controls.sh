@@ -107,6 +107,9 @@ controls() {
 	control 'patience without a worker' cgi/connections.c \
 		's/if (len > 0 && state == RECORDS_WHOLE)/if (len > 0 \&\& state != RECORDS_BROKEN)/' \
 		'fault_22_held'
+	control 'letting another worker go on' cgi/connections.c \
+		'/^\tconnections_end_watch(cs, has_watch);$/d' \
+		'test_who_waits_for_bodies'
 	control 'events by edges' cgi/connections.c \
 		's/EPOLLIN | EPOLLRDHUP | EPOLLET/EPOLLIN | EPOLLRDHUP/' \
 		'fault_22_held_for_nothing'

@@ -193,6 +193,24 @@ def test_more_slow_bodies_than_may_be_waited_for(start, text, token, database):
     assert all(a.header("Retry-After") for a in answers if a.status == 503)
 
 
+def test_who_waits_for_bodies_lets_others_go_on(start, text, token, database):
+    """As many bodies as workers may wait for, and be there processors for each: an event
+    is answered before any of them has come."""
+    r = start(text(server="threads = 64"))
+    body = sms("x" * 60000)
+    whole = f.request(cgi_variables(post(token, body)), body)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(f.Connection(r.address(), 60)) for _ in range(16)]
+        for c in slow:
+            c.send(whole[:40000])
+        time.sleep(0.3)  # they are waited for
+        assert Fcgi(r.address()).send(post(token, sms("quick"))).status == 200
+        assert not select.select([c.socket for c in slow], [], [], 0)[0]
+        for c in slow:
+            c.send(whole[40000:])
+        assert [parse_cgi(c.answer()).status for c in slow] == [200] * 16
+
+
 @pytest.mark.long
 def test_more_connections_than_are_taken(start, text, token, database):
     """What is more waits, and loses nothing."""

@@ -16,7 +16,7 @@ from load import sms
 from process import run, wait_for, write
 from servers import SOURCE
 from test_abuse import HALF, HEAD, crowd
-from traffic import Client, Wrk, bare_commit_ms, paced, wrk
+from traffic import Client, Wrk, bare_commit_ms, paced, settle, wrk
 
 CONNECTIONS = (1, 16, 64)
 BATCHES = (1, 8, 64, 256)
@@ -87,6 +87,7 @@ def rates(rec):
                 for c in stand.contenders:
                     rates_one(rec, stand, c, n, round_)
                 if n == 1:
+                    settle()
                     ms = bare_commit_ms(stand, rec.seconds)
                     rec.add("rates", "commit", 1, round_, p50_ms=ms)
                     say(f"rates, round {round_}: a bare commit: {ms:.2f} ms")
@@ -94,6 +95,7 @@ def rates(rec):
 
 
 def rates_one(rec, stand, name, n, round_):
+    settle()
     pids = stand[name].pids() + [stand.cluster.process.pid]
     before = cpu_seconds(pids)
     load = Wrk(stand, name, n, rec.seconds)

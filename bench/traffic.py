@@ -1,5 +1,6 @@
 """Load: wrk with bodies that all differ, a single client, pgbench."""
 import math
+import os
 import re
 import signal
 import socket
@@ -22,6 +23,24 @@ class Result:
     p99: float
     max: float
     n: int
+
+
+def busy_seconds():
+    """Of all processors, since the start of the machine."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, *rest = (int(f) for f in fields)
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def settle(step=0.2, patience=10):
+    """Waits until the machine rests: processes of the contender before, a process a
+    request, go on for a while after its load has ended."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        before = busy_seconds()
+        time.sleep(step)
+        if busy_seconds() - before < step / 5:
+            return
 
 
 class Wrk:
@@ -49,6 +68,7 @@ class Wrk:
 
 
 def wrk(stand, name, connections, seconds, token=None):
+    settle()
     return Wrk(stand, name, connections, seconds, token).result()
 
 

@@ -38,7 +38,6 @@ struct connections {
 	struct handler *_Atomic h;
 	struct connections *_Atomic next; /* that takes over, or NULL */
 	int epoll_fd;
-	sem_t watch;             /* for more workers that wait for events */
 	sem_t room;              /* for more requests in flight */
 	atomic_int n_served;     /* requests in flight that are ours, and who
 				  * hands over to us */
@@ -185,40 +184,18 @@ answered(void *connection, enum fcgi_end end_of_request)
 	leave(cs);
 }
 
-static void
-wait_semaphore(sem_t *sem)
-{
-	while (sem_wait(sem) < 0)
-		; /* a signal */
-}
-
-void
-connections_begin_watch(struct connections *cs, bool *has_watch)
-{
-	if (!*has_watch)
-		wait_semaphore(&cs->watch);
-	*has_watch = true;
-}
-
-void
-connections_end_watch(struct connections *cs, bool *has_watch)
-{
-	if (*has_watch)
-		sem_post(&cs->watch);
-	*has_watch = false;
-}
-
 /* Serves a request that is there, or that was gathered. */
 static enum fcgi_end
-serve(
-    struct connections *cs, int fd, int64_t deadline, struct gathered *g, bool *has_watch)
+serve(struct connections *cs, int fd, int64_t deadline, struct gathered *g,
+    struct watcher *w)
 {
 	struct handler *h = atomic_load(&cs->h);
 	struct connection *c = &cs->all[fd];
 	atomic_fetch_add(&cs->n_served, 1);
 	if (sem_trywait(&cs->room) < 0) {
-		connections_end_watch(cs, has_watch);
-		wait_semaphore(&cs->room);
+		watch_end(w);
+		while (sem_wait(&cs->room) < 0)
+			; /* a signal */
 	}
 	enum fcgi_end e = g ? gather_serve(g, h, deadline, answered, c)
 			    : fcgi_serve(h, fd, fd, deadline, ERR_BODY_CUT, answered, c);
@@ -229,7 +206,7 @@ serve(
 
 /* Lets a worker wait for a peer, unless max do already.  False: not now. */
 static bool
-begin_long(struct connections *cs, int max, bool *has_watch)
+begin_long(struct connections *cs, int max, struct watcher *w)
 {
 	while (atomic_fetch_add(&cs->n_long, 1) >= max) {
 		atomic_fetch_sub(&cs->n_long, 1);
@@ -237,7 +214,7 @@ begin_long(struct connections *cs, int max, bool *has_watch)
 		if (atomic_load(&cs->n_long) >= max)
 			return false;
 	}
-	connections_end_watch(cs, has_watch);
+	watch_end(w);
 	return true;
 }
 
@@ -251,10 +228,10 @@ end_long(struct connections *cs)
 
 /* Waits with a worker for the rest of a body.  False: not now. */
 static bool
-wait_for_body(struct connections *cs, int fd, int max, int64_t until, bool *has_watch,
+wait_for_body(struct connections *cs, int fd, int max, int64_t until, struct watcher *w,
     struct gathered **g_r)
 {
-	if (!begin_long(cs, max, has_watch))
+	if (!begin_long(cs, max, w))
 		return false;
 	*g_r = gather(fd, conf_of(cs)->max_body, until, ERR_BODY_CUT);
 	end_long(cs);
@@ -262,14 +239,14 @@ wait_for_body(struct connections *cs, int fd, int max, int64_t until, bool *has_
 }
 
 static enum fcgi_end
-serve_gathered(
-    struct connections *cs, int fd, int64_t deadline, struct gathered *g, bool *has_watch)
+serve_gathered(struct connections *cs, int fd, int64_t deadline, struct gathered *g,
+    struct watcher *w)
 {
 	bool is_whole = gather_is_whole(g);
-	enum fcgi_end e = serve(cs, fd, deadline, g, has_watch);
+	enum fcgi_end e = serve(cs, fd, deadline, g, w);
 	if (is_whole || e != FCGI_SPENT)
 		return e;
-	bool may_wait = begin_long(cs, cs->max_long, has_watch);
+	bool may_wait = begin_long(cs, cs->max_long, w);
 	gather_let_finish(fd, may_wait ? deadline : 0);
 	if (may_wait)
 		end_long(cs);
@@ -280,7 +257,7 @@ serve_gathered(
  * nothing was done: it may wait. */
 static bool
 serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
-    int64_t deadline, bool *has_watch, enum fcgi_end *end_r)
+    int64_t deadline, struct watcher *w, enum fcgi_end *end_r)
 {
 	struct gathered *g;
 	int64_t now = clock_ms();
@@ -295,10 +272,10 @@ serve_part(struct connections *cs, int fd, enum records_state state, size_t len,
 		g = gather(fd, conf_of(cs)->max_body, now,
 		    has_ended || !is_long ? ERR_BODY_CUT : ERR_BUSY);
 	else if (!(is_old || is_long) ||
-		 !wait_for_body(cs, fd, max, deadline - TICK_MS, has_watch, &g))
+		 !wait_for_body(cs, fd, max, deadline - TICK_MS, w, &g))
 		return false;
 	if (g)
-		*end_r = serve_gathered(cs, fd, deadline, g, has_watch);
+		*end_r = serve_gathered(cs, fd, deadline, g, w);
 	return true;
 }
 
@@ -317,7 +294,7 @@ deadline_of(struct connections *cs, long long until)
 /* One look at a connection that is ours: serves the request that is there.
  * Returns its new until, or 0 when it is closed, or a request has it. */
 static long long
-advance(struct connections *cs, int fd, long long until, bool *has_watch)
+advance(struct connections *cs, int fd, long long until, struct watcher *w)
 {
 	enum records_state state;
 	enum fcgi_end end_of_request = FCGI_SPENT;
@@ -326,10 +303,9 @@ advance(struct connections *cs, int fd, long long until, bool *has_watch)
 		return until;
 	int64_t deadline = deadline_of(cs, until);
 	if (len > 0 && state == RECORDS_WHOLE)
-		end_of_request = serve(cs, fd, deadline, NULL, has_watch);
+		end_of_request = serve(cs, fd, deadline, NULL, w);
 	else if (len > 0 && state != RECORDS_BROKEN &&
-		 !serve_part(
-		     cs, fd, state, (size_t)len, deadline, has_watch, &end_of_request))
+		 !serve_part(cs, fd, state, (size_t)len, deadline, w, &end_of_request))
 		return -deadline;
 	return end_of_request == FCGI_LATER ? 0 : after(cs, fd, end_of_request);
 }
@@ -337,7 +313,7 @@ advance(struct connections *cs, int fd, long long until, bool *has_watch)
 /* Takes a connection, unless another has it or it is not ours, and does all that can
  * be done; what comes meanwhile is seen by is_touched. */
 void
-connections_handle(struct connections *cs, int fd, bool *has_watch)
+connections_handle(struct connections *cs, int fd, struct watcher *w)
 {
 	struct connection *c = &cs->all[fd];
 	long long until;
@@ -348,20 +324,11 @@ connections_handle(struct connections *cs, int fd, bool *has_watch)
 			return;
 		atomic_fetch_sub(&cs->n_parts, until < 0);
 		atomic_store(&c->is_touched, false);
-		until = advance(cs, fd, until, has_watch);
+		until = advance(cs, fd, until, w);
 		if (until == 0)
 			return;
 		put_back(cs, fd, until);
 	} while (atomic_load(&c->is_touched));
-}
-
-/* As many as there are processors: more would only wake each other.  Two at least, for
- * one may be in accept4() when another process was quicker. */
-static long
-n_watches(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	return n < 2 ? 2 : n;
 }
 
 enum err
@@ -374,7 +341,6 @@ connections_open(struct connections **c_r, struct handler *h, int epoll_fd, int 
 	cs->h = h;
 	cs->epoll_fd = epoll_fd;
 	cs->max_long = max_long;
-	sem_init(&cs->watch, 0, (unsigned)n_watches());
 	sem_init(&cs->room, 0, (unsigned)h->conf->threads);
 	return ERR_OK;
 }
@@ -459,8 +425,8 @@ sweep(struct connections *cs)
 	for (int fd = 0; fd < CONNECTIONS_MAX; fd++) {
 		if (!atomic_load(&cs->all[fd].until))
 			continue;
-		bool has_watch = false;
-		connections_handle(cs, fd, &has_watch);
+		struct watcher nobody = {0};
+		connections_handle(cs, fd, &nobody);
 		long long left = atomic_exchange(&cs->all[fd].until, 0);
 		if (left > 0 && next) /* a worker had it at the hand-over */
 			give(cs, next, fd, left);
@@ -485,7 +451,6 @@ connections_close(struct connections **c)
 	sweep(cs); /* what was answered meanwhile */
 	next = atomic_load(&cs->next);
 	sem_destroy(&cs->room);
-	sem_destroy(&cs->watch);
 	free(cs);
 	if (next)
 		atomic_fetch_sub(&next->n_served, 1);

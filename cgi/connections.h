@@ -5,6 +5,7 @@
 #define CONNECTIONS_H
 
 #include "handle.h"
+#include "watch.h"
 
 enum { CONNECTIONS_MAX = 4096 };
 
@@ -27,16 +28,9 @@ bool connections_are_many(const struct connections *c);
 /* Takes over a descriptor that was accepted.  False, with errno set: it is closed. */
 bool connections_add(struct connections *c, int fd);
 
-/* Before a worker waits for events, which few do at a time; it waits until one of these
- * does something else.  *has_watch: it is one of them, at first false. */
-void connections_begin_watch(struct connections *c, bool *has_watch);
-
-/* It will wait for something else, or end: another may go on. */
-void connections_end_watch(struct connections *c, bool *has_watch);
-
 /* An event on one of them: serves the request that is there, unless another worker
- * has the connection.  *has_watch is false where another was let go on. */
-void connections_handle(struct connections *c, int fd, bool *has_watch);
+ * has the connection.  The caller's watch ends before it waits for anything. */
+void connections_handle(struct connections *c, int fd, struct watcher *w);
 
 /* Each second: closes what was idle for too long, with is_starved everything idle, and
  * has what is there in part looked at again. */

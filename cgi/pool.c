@@ -30,11 +30,12 @@ struct worker {
 	struct pool *pool;
 	pthread_t thread;
 	atomic_bool is_accepting; /* inside accept4() */
-	bool has_watch;           /* as of connections_begin_watch() */
+	struct watcher watcher;
 };
 
 struct pool {
 	struct connections *connections;
+	struct watch watch;
 	int64_t request_timeout_ms;
 	int listen_fd, epoll_fd, tick_fd, wake_fd;
 	atomic_int n_running;     /* workers that have not ended */
@@ -110,7 +111,7 @@ dispatch(struct pool *p, struct worker *w, int fd)
 	else if (fd == p->tick_fd)
 		tick(p);
 	else
-		connections_handle(p->connections, fd, &w->has_watch);
+		connections_handle(p->connections, fd, &w->watcher);
 }
 
 /* No more is accepted from now on; once. */
@@ -149,7 +150,7 @@ work(void *arg)
 	struct epoll_event events[2];
 	int64_t stopped_at = 0;
 	while (!is_over(p, stopped_at)) {
-		connections_begin_watch(p->connections, &w->has_watch);
+		watch_begin(&w->watcher);
 		stopped_at = atomic_load(&p->stopped_at); /* it may have waited long */
 		if (is_over(p, stopped_at))
 			break;
@@ -168,7 +169,7 @@ work(void *arg)
 		if (is_idle && stopped_at)
 			usleep(IDLE_STEP_MS * 1000);
 	}
-	connections_end_watch(p->connections, &w->has_watch);
+	watch_end(&w->watcher);
 	atomic_fetch_sub(&p->n_running, 1);
 	return NULL;
 }
@@ -219,6 +220,7 @@ start_workers(struct pool *p, size_t n)
 	while (!error && p->n_workers < n) {
 		struct worker *w = &p->workers[p->n_workers];
 		w->pool = p;
+		w->watcher.watch = &p->watch;
 		atomic_fetch_add(&p->n_running, 1);
 		error = pthread_create(&w->thread, &attr, work, w);
 		if (error)
@@ -243,6 +245,7 @@ pool_start(struct pool **pool_r, struct handler *h, int listen_fd)
 	p->request_timeout_ms = h->conf->request_timeout_ms;
 	p->listen_fd = listen_fd;
 	p->epoll_fd = p->tick_fd = p->wake_fd = -1;
+	watch_open(&p->watch);
 	size_t n_long = ((size_t)h->conf->threads + 3) / 4; /* may wait for bodies */
 	enum err e = open_fds(p);
 	if (!e)
@@ -295,6 +298,7 @@ pool_stop(struct pool **pool, bool takes_backlog)
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	watch_close(&p->watch);
 	free(p->workers);
 	free(p);
 	*pool = NULL;

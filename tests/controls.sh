@@ -108,7 +108,7 @@ controls() {
 		's/if (len > 0 && state == RECORDS_WHOLE)/if (len > 0 \&\& state != RECORDS_BROKEN)/' \
 		'fault_22_held'
 	control 'letting another worker go on' cgi/connections.c \
-		'/^\tconnections_end_watch(cs, has_watch);$/d' \
+		'/^\twatch_end(w);$/d' \
 		'test_who_waits_for_bodies'
 	control 'events by edges' cgi/connections.c \
 		's/EPOLLIN | EPOLLRDHUP | EPOLLET/EPOLLIN | EPOLLRDHUP/' \

@@ -6,7 +6,7 @@ cd "${SMSHOOK_SRC:-$(dirname "$0")/..}" || exit 99
 
 # A line a group; a file includes only what stands in lines above its own.
 groups='err log text clock stdfiles
-sha256 screen records
+sha256 screen records watch
 conf_value signature
 conf_source
 conf durable json_scan json_text datetime status migrations pq

@@ -13,6 +13,7 @@ from process import Process, write
 from contenders import need
 
 HERE = Path(__file__).parent
+PATIENCE = 10  # seconds; bench/run has less where it measures for a moment
 
 
 @dataclass
@@ -32,10 +33,10 @@ def busy_seconds():
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
-def settle(step=0.2, patience=10):
+def settle(step=0.2):
     """Waits until the machine rests: processes of the contender before, a process a
     request, go on for a while after its load has ended."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         before = busy_seconds()
         time.sleep(step)

@@ -25,7 +25,8 @@ enum {
 	BAD_SUFFIXES = 100
 };
 
-/* What others may have put in since a tally was written, and far more. */
+/* So near to max_size a tally is not believed: others have put in more since it was
+ * written.  A storm of 6 MiB a second may pass max_size by what exceeds this. */
 static const int64_t tally_slack = 64 << 20;
 
 struct spool {

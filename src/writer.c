@@ -13,7 +13,7 @@
  * the time is looked at so often. */
 enum { GRACE_MS = 150, WATCH_MS = 100 };
 
-/* What an event takes of a commit at most, beside the flush; and the longest wait for
+/* What an event takes of a full commit, beside the flush; and the longest wait for
  * a fuller batch. */
 enum { EVENT_US = 60, LINGER_MAX_US = 5000 };
 

@@ -1,7 +1,7 @@
 -- sms.message: the current status of a message, whatever order events come in.
 
 begin;
-select plan(39);
+select plan(41);
 
 -- The events of one message; a case is what they say of the time.  All are
 -- received at 10:05, so that is the time of one that says none.
@@ -233,6 +233,18 @@ select is((select status from sms.message where message_id = 'd'), 'failed',
 select t.ids(jsonb_build_array(events -> 0)) from dup;
 select is((select status from sms.message where message_id = 'd'), 'failed',
 	'nor does one in a later batch');
+
+-- However many receipts of one message a batch has, its row is written once.
+create function pg_temp.n_written() returns bigint language sql as $$
+	select n_tup_ins + n_tup_upd from pg_stat_xact_user_tables
+	where relid = 'sms.message'::regclass
+$$;
+select pg_temp.n_written() as before \gset
+select t.ids(jsonb_agg(jsonb_build_object('kind', 'delivery_status', 'message_id', 'many',
+	'status', 'sent', 'status_text', i))) from generate_series(1, 64) i;
+select is(pg_temp.n_written() - :before, 1::bigint, '64 receipts of a message: one write');
+select is((select status_text from sms.message where message_id = 'many'), '64',
+	'and the last one holds');
 
 select t.ids('[{"kind": "incoming_sms", "message_id": "k", "phone": "1"},
 	{"kind": "new_event", "message_id": "k", "status": "sent"}]');

@@ -7,7 +7,7 @@ select not exists (select from pg_extension where extname = 'dblink') as no_dbli
 \quit
 \endif
 
-select plan(24);
+select plan(25);
 
 insert into sms.keyword values
 	('VERIFY', 'verify'), ('VERIFY', 'Second "channel"'), ('OTHER', 'other'),
@@ -110,6 +110,9 @@ call t.hear();
 select is(t.heard(), null, 'none with notify false');
 select is((select count(*)::int from sms.event where id = any (:'ids'::bigint[])), 2,
 	'which stores events all the same');
+select t.post('[{"body": "verify 2"}]', null) as ids \gset
+call t.hear();
+select is(t.heard(), null, 'nor with notify null');
 
 select t.post((select jsonb_agg(jsonb_build_object('body', i))
 	from generate_series(1, 300) i)) as ids \gset

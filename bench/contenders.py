@@ -188,6 +188,20 @@ def two(stand):
     return Smshook(stand, "two", 2)
 
 
+def floor_database(stand):
+    """One whose sms.ingest stores rows, and does no more."""
+    name = stand.cluster.create()
+    stand.migrate(stand.cluster.conninfo(name))
+    with stand.connect(name) as c:
+        for path in (HERE.parent / "sql/roles.sql", HERE / "peers/floor.sql"):
+            c.execute(path.read_text())
+    return name
+
+
+def floor(stand):
+    return Smshook(stand, "floor", database=floor_database(stand))
+
+
 class Empty(Contender):
     THREADS = 16
 
@@ -209,12 +223,16 @@ class Cgi(Contender):
 
 
 class SmshookCgi(Cgi):
-    def __init__(self, stand):
+    def __init__(self, stand, name="smshook_cgi", database=None):
         def params(folder):
-            self.config, self.spool = stand.configure(folder)
+            self.config, self.spool = stand.configure(folder, database)
             return {"SCRIPT_FILENAME": stand.programs / "smshook.fcgi",
                     "SMSHOOK_CONFIG": self.config}
-        super().__init__(stand, "smshook_cgi", params)
+        super().__init__(stand, name, params)
+
+
+def floor_cgi(stand):
+    return SmshookCgi(stand, "floor_cgi", floor_database(stand))
 
 
 def empty_cgi(stand):
@@ -320,9 +338,9 @@ def listens(port):
         return any(f":{port:04X} 00000000:0000 0A" in line for line in lines)
 
 
-CONTENDERS = {"smshook": Smshook, "empty": Empty, "smshook_cgi": SmshookCgi, "php_fpm": PhpFpm,
+CONTENDERS = {"smshook": Smshook, "floor": floor, "empty": Empty, "smshook_cgi": SmshookCgi, "php_fpm": PhpFpm,
               "php_cgi": PhpCgi, "node": Node, "webhook": Webhook}
-OTHERS = {"two": two, "empty_cgi": empty_cgi}
+OTHERS = {"two": two, "floor_cgi": floor_cgi, "empty_cgi": empty_cgi}
 
 
 # ------------------------------------------------------------------ stands

@@ -195,7 +195,7 @@ def wait_up(stand, contender):
 def cgi(rec):
     """A process a request, by one connection: into PostgreSQL, by pgbouncer, into the spool."""
     names = [n for n in ("smshook_cgi", "php_cgi") if n in rec.names]
-    with Stand(["empty_cgi", *names], say) as stand:
+    with Stand(["empty_cgi", *(["floor_cgi"] if "floor" in rec.names else []), *names], say) as stand:
         for round_ in rec.few():
             for c in stand.contenders:
                 r = wrk(stand, c, 1, rec.seconds)

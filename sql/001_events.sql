@@ -274,6 +274,9 @@ declare
 	before bigint;       -- the k-th of fresh becomes event before + k
 	firsts bigint[];     -- duplicate_of of each; null: no event is a duplicate
 	is_doubtful boolean := false; -- some may be there, or be duplicates
+	best int[];          -- the k of each message's best receipt
+	phones text[];       -- and what it, or another, tells of number and device
+	devices text[];
 	n_stored int;
 begin
 	-- A SET clause of the function would end before the commit.  The receiver does
@@ -289,7 +292,19 @@ begin
 			'sms.ingest: a status is not one of queued, sent, delivered, failed, unknown';
 	end if;
 
-	if n_events = 0 or array_remove(http_status, null) <> '{}' then -- 0: a trial
+	if n_events = 0 or array_remove(zone, null) <> '{}' then -- 0: a trial
+		select array_agg(at), array_agg(case when at is null and occurred_at[i] is not null
+			then concat_ws('; ', note[i], 'occurred_at: unknown time zone') else note[i] end)
+		into occurred_at, note
+		from (
+			select i, case when zone[i] is null then occurred_at[i]
+				else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end as at
+			from generate_series(1, n_events) i
+			offset 0 -- looked up once
+		) t;
+	end if;
+
+	if n_events = 0 or array_remove(http_status, null) <> '{}' then
 		insert into sms.rejected (received_at, source, remote_addr, http_status,
 			reason, content_type, body, ingest_id)
 		select received_at[i], source[i], remote_addr[i], http_status[i],
@@ -341,19 +356,11 @@ begin
 		insert into sms.event (id, received_at, occurred_at, source, kind, message_id,
 			phone, device_id, device_name, channel, status, status_code, status_text,
 			body, keyword, media_url, note, payload, raw, ingest_id, duplicate_of)
-		select before + k, received_at[i],
-			case when zone[i] is null then occurred_at[i]
-				else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) end,
-			source[i], kind[i], message_id[i], phone[i], device_id[i],
-			device_name[i], channel[i], status[i], status_code[i], status_text[i],
-			body[i],
+		select before + k, received_at[i], occurred_at[i], source[i], kind[i],
+			message_id[i], phone[i], device_id[i], device_name[i], channel[i], status[i],
+			status_code[i], status_text[i], body[i],
 			case when kind[i] = 'incoming_sms' then sms.first_word(body[i]) end,
-			media_url[i],
-			case when zone[i] is not null and occurred_at[i] is not null
-				and sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i]) is null
-				then concat_ws('; ', note[i], 'occurred_at: unknown time zone')
-				else note[i] end,
-			payload[i], raw[i], ingest.ingest_id[i], firsts[k]
+			media_url[i], note[i], payload[i], raw[i], ingest.ingest_id[i], firsts[k]
 		from unnest(fresh) with ordinality as f(i, k)
 		-- Never false: here, for it is one statement less.  Anyone may LISTEN: no
 		-- number and no text.  A payload is 8000 bytes at most.
@@ -362,12 +369,7 @@ begin
 				when kind[i] = 'delivery_status' and octet_length(message_id[i]) <= 1024
 				then '"delivery_status","message_id":' || to_json(message_id[i])
 					|| ',"status":"' || coalesce(status[i], '') || '"}'
-				else to_json(left(kind[i], 64)) || '}' end) is not null
-			and (kind[i] <> 'incoming_sms' or not exists (select from sms.keyword)
-				or (select count(pg_notify(w.channel,
-						format('{"id":%s,"kind":"incoming_sms"}', before + k)))
-					from sms.keyword w
-					where w.keyword = sms.first_word(body[i])) is not null);
+				else to_json(left(kind[i], 64)) || '}' end) is not null;
 		get diagnostics n_stored = row_count; -- a trigger may swallow some
 		exit;
 	exception when unique_violation then
@@ -378,33 +380,48 @@ begin
 	end;
 	end loop;
 
+	if n_events = 0 or notify and 'incoming_sms' = any (kind) then
+		perform pg_notify(w.channel, '{"id":' || before + k || ',"kind":"incoming_sms"}')
+		from unnest(fresh) with ordinality as f(i, k)
+		join sms.keyword w on w.keyword = sms.first_word(body[i])
+		where kind[i] = 'incoming_sms' and firsts[k] is null
+			and exists (select from sms.keyword); -- none: no word is looked for
+	end if;
+
 	-- The batch's best receipt of each message meets what is known of it.  What the
 	-- better one does not tell (number, device) is taken from the others.  Ids longer
 	-- than an index takes stay in sms.event alone.
 	if n_events = 0 or 'delivery_status' = any (kind) then
+		if n_events = 1 then -- by itself, it is the best
+			best := case when n_fresh = 1 and status[1] is not null and firsts[1] is null
+				and octet_length(message_id[1]) <= 1024 then '{1}' end;
+			phones := phone;
+			devices := device_id;
+		else
+			select array_agg(b.k), array_agg(b.phone), array_agg(b.device_id)
+			into best, phones, devices
+			from (
+				select distinct on (r.source, r.message_id) k,
+					coalesce(phone[i], max(phone[i]) over same) as phone,
+					coalesce(device_id[i], max(device_id[i]) over same) as device_id
+				from (
+					select i, k, source[i] as source, message_id[i] as message_id,
+						sms.status_rank(status[i], status_code[i]) as rank,
+						coalesce(occurred_at[i], received_at[i]) as at
+					from unnest(fresh) with ordinality as f(i, k)
+					where kind[i] = 'delivery_status' and status[i] is not null
+						and firsts[k] is null and octet_length(message_id[i]) <= 1024
+				) r
+				window same as (partition by r.source, r.message_id)
+				order by r.source, r.message_id, r.rank desc, r.at desc, k desc
+			) b;
+		end if;
 		insert into sms.message as m (source, message_id, status, status_code,
 			status_text, occurred_at, received_at, event_id, phone, device_id)
-		select distinct on (r.source, r.message_id) r.source, r.message_id,
-			status[i], status_code[i], status_text[i], r.occurred_at,
-			received_at[i], before + k,
-			coalesce(r.phone, max(r.phone) over same),
-			coalesce(r.device_id, max(r.device_id) over same)
-		from (
-			select *, coalesce(o.occurred_at, received_at[i]) as at
-			from (
-				select i, k, source[i] as source, message_id[i] as message_id,
-					phone[i] as phone, device_id[i] as device_id,
-					sms.status_rank(status[i], status_code[i]) as rank,
-					case when zone[i] is null then occurred_at[i]
-						else sms.at_zone(occurred_at[i] at time zone 'UTC', zone[i])
-						end as occurred_at
-				from unnest(fresh) with ordinality as f(i, k)
-				where kind[i] = 'delivery_status' and status[i] is not null
-					and firsts[k] is null and octet_length(message_id[i]) <= 1024
-			) o
-		) r
-		window same as (partition by r.source, r.message_id)
-		order by r.source, r.message_id, r.rank desc, r.at desc, k desc
+		select source[i], message_id[i], status[i], status_code[i], status_text[i],
+			occurred_at[i], received_at[i], before + k, phones[j], devices[j]
+		from unnest(best) with ordinality as b(k, j)
+		cross join lateral (select fresh[k]) as f(i)
 		on conflict (source, message_id) do update set
 			(status, status_code, status_text, occurred_at, received_at, event_id,
 				phone, device_id)

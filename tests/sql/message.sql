@@ -1,7 +1,7 @@
 -- sms.message: the current status of a message, whatever order events come in.
 
 begin;
-select plan(41);
+select plan(45);
 
 -- The events of one message; a case is what they say of the time.  All are
 -- received at 10:05, so that is the time of one that says none.
@@ -16,6 +16,7 @@ from (values
 	('finals first', '10:08', '10:09', '10:02', '10:01'),
 	('delivered has none', '10:00', '10:01', null, '10:03'),
 	('failed has none', '10:00', '10:01', '10:02', null),
+	('failed has none, delivered late', '10:00', '10:01', '10:09', null),
 	('queued has none', null, '10:01', '10:02', '10:03'),
 	('only queued has one', '10:00', null, null, null),
 	('none', null, null, null, null),
@@ -71,8 +72,8 @@ begin
 end
 $$;
 
-select is((select count(*)::int from sms.message), 24 * 12 * 4,
-	'24 orders, 12 cases, 4 ways of posting');
+select is((select count(*)::int from sms.message), 24 * 13 * 4,
+	'24 orders, 13 cases, 4 ways of posting');
 
 -- Where the times of delivered and failed differ the order cannot matter.
 -- A missing time is the time of receipt, 10:05 here.
@@ -85,6 +86,7 @@ insert into want values
 	('finals first', 'delivered'),
 	('delivered has none', 'delivered'),
 	('failed has none', 'failed'),
+	('failed has none, delivered late', 'delivered'),
 	('queued has none', 'failed');
 select is((select jsonb_object_agg(x.s, x.n) from (
 		select m.status || coalesce(to_char(m.occurred_at at time zone 'UTC', ' HH24:MI'), ' none')
@@ -233,6 +235,23 @@ select is((select status from sms.message where message_id = 'd'), 'failed',
 select t.ids(jsonb_build_array(events -> 0)) from dup;
 select is((select status from sms.message where message_id = 'd'), 'failed',
 	'nor does one in a later batch');
+
+-- The same bytes after more than 7 days are news, in a batch and by itself.
+create function pg_temp.again(status text, days int) returns jsonb language sql as $$
+	select jsonb_build_object('kind', 'delivery_status', 'message_id', 'again', 'status', status,
+		'digest', '\x0' || length(status), 'received_at', now() + days * interval '1 day')
+$$;
+select t.ids(jsonb_build_array(pg_temp.again('delivered', 0)));
+select t.ids(jsonb_build_array(pg_temp.again('failed', 1)));
+select t.ids(jsonb_build_array(pg_temp.again('delivered', 2)));
+select is((select status from sms.message where message_id = 'again'), 'failed',
+	'a duplicate by itself does not count');
+select t.ids(jsonb_build_array(pg_temp.again('delivered', 10)));
+select is((select status from sms.message where message_id = 'again'), 'delivered',
+	'what is none any more, by itself, counts');
+select t.ids(jsonb_build_array(pg_temp.again('failed', 11), pg_temp.again('failed', 11)));
+select is((select status from sms.message where message_id = 'again'), 'failed',
+	'and in a batch, beside a duplicate of its own');
 
 -- However many receipts of one message a batch has, its row is written once.
 create function pg_temp.n_written() returns bigint language sql as $$

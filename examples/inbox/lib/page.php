@@ -188,7 +188,7 @@ function conversation_part(array $state, array $open): string
 		. 'placeholder="Write a reply" autocomplete="off"></textarea>'
 		. '<span id="size" class="soft"></span><button>' . icon('send') . 'Send</button></form>'
 		: '<p id="noreply" class="soft">This sender has a name instead of a number: it cannot be answered.</p>';
-	return "<section class=\"thread\" data-id=\"$id\" data-seen=\"{$state['seen']}\" aria-label=\"Conversation\">"
+	return "<section class=\"thread\" data-id=\"$id\" aria-label=\"Conversation\">"
 		. '<header><a class="back" href="./" aria-label="All conversations">' . icon('back') . '</a>' . face($open)
 		. '<h2><bdi>' . e($open['phone']) . '</bdi></h2></header>'
 		. "<ol id=\"thread\" role=\"log\" aria-label=\"Messages\" tabindex=\"0\">{$state['thread']}</ol>$form</section>";

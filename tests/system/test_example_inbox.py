@@ -158,7 +158,10 @@ def new_key():
 
 @pytest.fixture
 def inbox(example, gateway):
-    return Inbox(example("inbox"), gateway)
+    i = Inbox(example("inbox"), gateway)
+    yield i
+    told = "".join(p.text() for p in i.example.running)
+    assert "PHP Warning" not in told and "Uncaught" not in told, told
 
 
 def errors(page):
@@ -751,7 +754,7 @@ def test_logs_say_nothing_private(inbox, gateway):
 CLOSED = "Thank you. We are out of the office now, and answer when we are back."
 TALKS = {
     "+447700900847": [
-        (980, "in", "Hi, my parcel should have come today. Order 20417."),
+        (980, "in", "Hi, my parcel should have come yesterday. Order 20417."),
         (979, "inbox", CLOSED, "delivered"),
         (44, "Anna", "Hello! I have asked the driver: he is on his way, and rings within the "
                      "hour.", "delivered"),

@@ -51,7 +51,7 @@ function agent(): string
 /** Not a status of what others than the inbox have sent. */
 function is_news(array $notification): bool
 {
-	$event = json_decode($notification['payload'], true);
+	$event = json_decode($notification['payload'] ?? '', true); // none: there is no such key
 	return $notification['message'] === 'inbox' || ($event['kind'] ?? '') === 'incoming_sms'
 		|| query('select 1 from inbox.reply where message_id = ? limit 1',
 			(string) ($event['message_id'] ?? ''))->fetch();

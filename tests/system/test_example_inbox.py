@@ -243,6 +243,13 @@ def test_statuses(inbox, browser, gateway):
                 "sendto": ALICE, "senttime": "2026-01-15 10:30:00", "device_id": 1})
     page.wait(".why", "no <i>credit</i>")
     assert page.texts(".out .state") == ["delivered", "failed", "failed"]
+    assert page.texts(".out .why") == ["no <i>credit</i>"]
+    page.wait("#list .preview", "not delivered")
+    inbox.execute("""insert into sms.message (source, message_id, status, phone, received_at,
+        event_id) values ('another', '100', 'failed', '+1999', now() + interval '1 hour', 0)""")
+    inbox.post(status("300", "delivered", phone=ALICE))
+    page.wait_gone("#list .preview .bad")
+    assert page.texts(".out .state") == ["delivered", "failed", "delivered"]
     page.close()
 
 
@@ -276,6 +283,9 @@ def test_texts_are_texts(inbox, browser, gateway):
         == TEXTS
     assert [c["body"] for c in gateway.calls] == TEXTS
     assert page.count("#thread script, #thread b, #list b") == 0
+    for text, n in ("a" * 160, 1), ("a" * 161, 2), ("€" * 81, 2), ("ж" * 70, 1), ("ж" * 71, 2):
+        page.fill("#body", text)
+        assert page.text("#size") == f"{len(text)} / 1600 · {n} SMS"
     for width in 390, 1280:
         narrow = inbox.open(browser, ALICE, width=width)
         assert narrow.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
@@ -307,7 +317,9 @@ def test_sent_once(inbox, browser, gateway):
     page.evaluate("""[1, 2, 3].forEach(() =>
         document.querySelector('#reply button').click())""")
     page.wait(".out p", "twice?")
-    page.wait(".out:last-child .state", "waiting")  # nobody sends yet
+    page.wait(".out:last-child .state", "waiting")
+    inbox.execute("update inbox.reply set created_at = created_at - interval '61 seconds'")
+    page.wait(".out .why", "Nobody sends it")
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
                     {"Sec-Fetch-Site": "none"}):
         assert inbox.reply(body="forged", **headers)[0] == 403
@@ -697,7 +709,8 @@ class Fpm(Nginx):
             "443 ssl http2": f"127.0.0.1:{self.port}", "/srv/inbox": self.example.folder,
             "/etc/nginx/inbox.htpasswd": d / "htpasswd", "/run/php/inbox.sock": d / "fpm.sock"})
         write(d / "nginx.conf", f"""pid {d}/pid;\nerror_log {d}/error.log;\nevents {{ }}
-            http {{ include /etc/nginx/mime.types;\naccess_log {d}/access.log;\n{paths}\n{site} }}""")
+            http {{ include /etc/nginx/mime.types;\naccess_log {d}/access.log;\n{paths}
+            {site} }}""")
 
     def is_up(self):
         assert self.pool.running(), self.pool.text()
@@ -719,7 +732,7 @@ def test_behind_nginx(example):
             opener.open(base)
         opener.addheaders = [("Authorization", "Basic " + base64.b64encode(b"Ben:secret").decode()),
                              ("Sec-Fetch-Site", "same-origin")]
-        assert b"<bdi>Ben</bdi>" in opener.open(base).read()
+        assert b"<bdi class=\"agent\">Ben</bdi>" in opener.open(base).read()
         assert opener.open(base + "app.css").headers["Content-Type"] == "text/css"
         with opener.open(base + "events", timeout=20) as events:
             assert events.readline() == b"data: news\n"
@@ -771,7 +784,8 @@ TALKS = {
                   (150, "Ben", "Yes, from 10 to 14.", "delivered")],
     "+46701740612": [(1500, "in", "Das Ersatzteil passt, danke!"),
                       (1490, "Ben", "Das freut uns. Schönen Abend!", "delivered")],
-    "+447700900482": [(4400, "in", "STOP"), (4390, "Anna", "You get no more news from us.", "failed")],
+    "+447700900482": [(4400, "in", "STOP"),
+                      (4390, "Anna", "You get no more news from us.", "failed")],
 }
 SEEN = ("+447700900847", "+12025550118", "+46701740612", "+447700900482", "DHL")
 
@@ -796,7 +810,8 @@ def furnish(inbox):
                 from inbox.conversation where phone = %s""", text, who, who, f"m{n}", phone)
             inbox.post(status(f"m{n}", *word, phone=phone))
         inbox.execute(f"""update inbox.conversation
-            set at = now() - interval '{min(m[0] for m in talk)} minutes' where phone = %s""", phone)
+            set at = now() - interval '{min(m[0] for m in talk)} minutes' where phone = %s""",
+            phone)
     inbox.execute("update inbox.conversation set unread = 0 where phone = any (%s)", list(SEEN))
 
 

@@ -167,7 +167,7 @@ function connect() {
 	on('away', ({ seen }) => {
 		rightAt = seen ? seen - ahead : rightAt; // null: a server that was started meanwhile
 		tell('away', 'No database',
-			`The database cannot be reached. ${asOf(rightAt)} It goes on by itself.`);
+			`The database cannot be reached. ${asOf(rightAt)} This page will catch up by itself.`);
 	});
 	on('beat', () => {
 		if (document.body.dataset.live === 'live')
@@ -200,7 +200,7 @@ function reconnect() {
 		const banner = get('banner').textContent;
 		tell('lost', 'Reconnecting…', banner);
 		warning = setTimeout(() => tell('lost', 'Reconnecting…',
-			`The connection is lost. ${asOf(rightAt)} It goes on by itself.`), PATIENCE);
+			`The connection is lost. ${asOf(rightAt)} This page will catch up by itself.`), PATIENCE);
 	}
 	const wait = Math.min(500 * 2 ** failures++, LONGEST_WAIT);
 	clearTimeout(retrying);

@@ -29,7 +29,7 @@ function fill(element, message) {
 	element.querySelector('.state').textContent = WORDS[word];
 	const why = element.querySelector('.reason');
 	const isTold = ['failed', 'unknown'].includes(word) && reason.toLowerCase() !== word;
-	why.textContent = why.title = isTold ? reason : '';
+	why.textContent = isTold ? reason : '';
 	const time = element.querySelector('time');
 	time.dateTime = message.since;
 	time.title = new Date(message.since).toLocaleString();

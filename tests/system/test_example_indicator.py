@@ -407,15 +407,15 @@ def test_the_list_of_a_long_log_is_found_by_index(indicator):
 
 def test_screenshots(indicator, browser):
     serve(indicator)
-    sent = [("order-20417", "delivered"), ("order-20418", "delivered"), ("order-20419", "failed"),
-            ("order-20420", "delivered"), ("order-20421", "delivered"), ("order-20422", "sent"),
-            ("order-20423", "delivered"), ("order-20424", "sent"), ("order-20425", "queued")]
+    sent = [("order-20417", "delivered"), ("order-20418", "delivered"), ("order-20419", "delivered"),
+            ("order-20420", "delivered"), ("order-20421", "failed"), ("order-20422", "delivered"),
+            ("order-20423", "sent"), ("order-20424", "queued")]
     for n, (name, state) in enumerate(sent):
         phone = f"+4915{n}5550{n}4{(n * 37) % 90 + 10}"
         indicator.post(failed(name, "The number is not in service", phone)
                        if state == "failed" else status(name, state, phone=phone))
     indicator.execute("""update sms.message set received_at = received_at
-        - (select interval '7 s' * (max(m.event_id) - sms.message.event_id) ^ 2
+        - (select interval '8 s' * (max(m.event_id) - sms.message.event_id) ^ 2
             from sms.message m)""")
     indicator.execute(NOTICE)
     for size, dark in ((WIDE, False), (WIDE, True), (PHONE, False), (PHONE, True)):

@@ -101,6 +101,7 @@ def test_row_turns_green_before_the_users_eyes(indicator, browser):
     page.wait("#empty", "No messages yet")
     page.wait("#live", "Live")
     requests = page.requests()
+    page.screenshot("indicator-empty-wide-light")
 
     indicator.post(status("abc123", "queued", "2026-01-15T10:29:57Z"))
     wait_row(page, "abc123", "queued")
@@ -319,7 +320,7 @@ def test_a_server_that_is_silent_is_left(indicator, browser):
     page = browser.page()
     page.open(indicator.url)
     page.wait("#live", "Live")
-    time.sleep(2)  # beats keep it
+    time.sleep(1.7)  # beats keep it
     assert page.text("#live") == "Live"
     assert len([r for r in page.requests() if r.endswith("/events")]) == 1
     server.send(signal.SIGSTOP)

@@ -140,10 +140,28 @@ install_test_packages() {
 		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
 	install_node_pg
+	has_node_pg || printf "\n    Node's package pg cannot be installed: its tests are skipped ..."
 }
 
-# Node's pg, for the programs of docs/.  It is kept apart: where neither way is
-# open, as with a Node that is not apt's, only the tests of these are skipped.
+# What the examples need.  What is there counts, wherever it came from.
+install_example_packages() {
+	local wanted=()
+	command -v node >/dev/null || wanted+=(nodejs '?node-pg')
+	has_php_pgsql || wanted+=(php-cli php-pgsql)
+	has_psycopg || wanted+=('?python3-psycopg')
+	install_missing "${wanted[@]}"
+	install_node_pg
+	command -v node >/dev/null && has_node_pg || die "Node's package pg is missing: install node-pg, or npm, then try again"
+	has_php_pgsql || die "PHP has no pdo_pgsql: install the php-pgsql of this PHP, then try again"
+	has_psycopg || die "/usr/bin/python3 has no psycopg: install psycopg 3, then try again"
+}
+
+has_php_pgsql() { php -m 2>/dev/null | grep -qx pdo_pgsql; }
+
+has_psycopg() { /usr/bin/python3 -c 'import psycopg' 2>/dev/null; }
+
+# Node's pg, for the examples and the programs of docs/.  It is kept apart: where neither
+# way is open, as with a Node that is not apt's, only the tests of these are skipped.
 install_node_pg() {
 	local folder=$build/node
 	export NODE_PATH=$folder/node_modules # for the tests
@@ -155,7 +173,6 @@ install_node_pg() {
 			--no-fund --no-package-lock --fetch-retries 1 pg@8 >>"$log" 2>&1 </dev/null 9>&-
 		rm -rf "$folder/cache"
 	fi
-	has_node_pg || printf "\n    Node's package pg cannot be installed: its tests are skipped ..."
 }
 
 has_node_pg() { [ -d "$NODE_PATH/pg" ] || [ -d /usr/share/nodejs/pg ]; }

@@ -139,40 +139,53 @@ install_test_packages() {
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace faketime xfsprogs \
 		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
-	install_node_pg
-	has_node_pg || printf "\n    Node's package pg cannot be installed: its tests are skipped ..."
+	install_node pg@8 playwright-core@1
+	install_browser
+}
+
+# Packages of Node's, for the programs of docs/ and examples/ and for the browser's tests.
+# They are kept apart: where they cannot be had, only the tests of these are skipped.
+install_node() { # PACKAGE@VERSION...
+	local package missing=() folder=$build/node
+	export NODE_PATH=$folder/node_modules # for the tests
+	command -v node >/dev/null || (install_missing '?nodejs' '?npm')
+	for package; do
+		has_node "$package" || missing+=("$package")
+	done
+	[ ${#missing[@]} != 0 ] || return 0
+	if command -v npm >/dev/null; then
+		timeout 120 npm install --prefix "$folder" --cache "$folder/cache" --no-audit \
+			--no-fund --no-package-lock --fetch-retries 1 "${missing[@]}" >>"$log" 2>&1 </dev/null 9>&-
+		rm -rf "$folder/cache"
+	fi
+	for package in "${missing[@]}"; do
+		has_node "$package" ||
+			printf "\n    Node's package %s cannot be installed: its tests are skipped ..." "${package%@*}"
+	done
+}
+
+has_node() { [ -d "$NODE_PATH/${1%@*}" ] || [ -d "/usr/share/nodejs/${1%@*}" ]; }
+
+install_browser() {
+	install_missing '?chromium' '?fonts-noto-color-emoji' '?fonts-noto-core'
+	command -v chromium >/dev/null ||
+		printf '\n    There is no package chromium: the tests with a browser are skipped ...'
 }
 
 # What the examples need.  What is there counts, wherever it came from.
 install_example_packages() {
 	local wanted=()
+	export NODE_PATH=$build/node/node_modules
 	command -v node >/dev/null || wanted+=(nodejs '?node-pg')
 	has_php_pgsql || wanted+=(php-cli php-pgsql)
 	has_psycopg || wanted+=('?python3-psycopg')
 	install_missing "${wanted[@]}"
-	install_node_pg
-	command -v node >/dev/null && has_node_pg || die "Node's package pg is missing: install node-pg, or npm, then try again"
-	has_php_pgsql || die "PHP has no pdo_pgsql: install the php-pgsql of this PHP, then try again"
-	has_psycopg || die "/usr/bin/python3 has no psycopg: install psycopg 3, then try again"
+	has_node pg || install_node pg@8 >>"$log"
+	has_node pg || die "Node's package pg could not be installed: install npm, or node-pg, then try again"
+	has_php_pgsql || die 'PHP has no pdo_pgsql: install php-pgsql of this PHP, then try again'
+	has_psycopg || die '/usr/bin/python3 has no psycopg: install version 3 of it, then try again'
 }
 
 has_php_pgsql() { php -m 2>/dev/null | grep -qx pdo_pgsql; }
 
 has_psycopg() { /usr/bin/python3 -c 'import psycopg' 2>/dev/null; }
-
-# Node's pg, for the examples and the programs of docs/.  It is kept apart: where neither
-# way is open, as with a Node that is not apt's, only the tests of these are skipped.
-install_node_pg() {
-	local folder=$build/node
-	export NODE_PATH=$folder/node_modules # for the tests
-	if has_node_pg; then return; fi
-	if apt-get install -s --no-remove --no-install-recommends node-pg >>"$log" 2>&1; then
-		(install_missing node-pg)
-	elif command -v npm >/dev/null; then
-		timeout 120 npm install --prefix "$folder" --cache "$folder/cache" --no-audit \
-			--no-fund --no-package-lock --fetch-retries 1 pg@8 >>"$log" 2>&1 </dev/null 9>&-
-		rm -rf "$folder/cache"
-	fi
-}
-
-has_node_pg() { [ -d "$NODE_PATH/pg" ] || [ -d /usr/share/nodejs/pg ]; }

@@ -17,7 +17,7 @@ import pytest
 
 from canary import PHONE, TEXT, new_token
 from pages import missing, modules
-from process import wait_for
+from process import FOLDERS, wait_for
 from servers import SOURCE
 
 YOU, CUSTOMER, SECRET = "+12025550147", "+447700900312", new_token()
@@ -216,11 +216,13 @@ def is_source(folder, names):
 class Demo:
     """./quickstart demo in a copy of the sources, as the user that runs the tests."""
 
-    def __init__(self, top):
+    def __init__(self):
         for language in ("php", "js"):
             if missing(language):
                 pytest.skip(f"not installed: {missing(language)}")
-        self.clone = Path(tempfile.mkdtemp(prefix="clone-", dir=top)) / "smshook"
+        self.folder = Path(tempfile.mkdtemp(prefix="smshook-clone-"))
+        FOLDERS.append(self.folder)
+        self.clone = self.folder / "smshook"
         shutil.copytree(SOURCE, self.clone, ignore=is_source, symlinks=True)
         pg = modules("pg")
         if not str(pg).startswith("/usr/"):  # as npm would install it
@@ -265,10 +267,11 @@ class Demo:
 
 
 @pytest.fixture
-def demo(top):
-    d = Demo(top)
+def demo():
+    d = Demo()
     yield d
     d.stop()
+    shutil.rmtree(d.folder)
 
 
 @pytest.mark.long

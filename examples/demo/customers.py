@@ -97,4 +97,4 @@ class Crowd:
         now = time.monotonic()
         if phone in self.invented and now - self.answered.get(phone, -60) >= 60:
             self.answered[phone] = now
-            self.gateway.after(random.uniform(3, 7), self.say, phone, self.answers[phone])
+            self.gateway.after(random.uniform(2, 5), self.say, phone, self.answers[phone])

@@ -325,7 +325,7 @@ def main():
                     "pages": dict(page.split("=", 1) for page in pages)}
     if seconds > 0:
         gateway.reached = crowd.reached
-        threading.Thread(target=crowd.run, args=[max(seconds, 0.1)], daemon=True).start()
+        threading.Thread(target=crowd.run, args=[max(seconds, 0.02)], daemon=True).start()
     threading.Thread(target=gateway.run, daemon=True).start()
     log(f"the phones are at http://127.0.0.1:{server.server_port}/")
     server.serve_forever()

@@ -153,9 +153,9 @@ def test_phones(gateway, browser):
     page.wait("#on-text", "On")
     addsms(e, body="Here again")
     page.wait(".sms.to", "Here again")
+    assert page.errors() == []
     page.reload()
     page.wait(".sms.to", "Here again")
-    assert page.errors() == []
     page.close()
 
 
@@ -180,7 +180,7 @@ def test_the_page_comes_back_with_the_gateway(gateway, browser):
 
 def test_invented_customers(gateway, browser):
     """They write, order and answer; pictures of it."""
-    e = gateway(DEMO_SECONDS="0.1")
+    e = gateway(DEMO_SECONDS="0.05")
     wait_for("all of them", lambda: e.execute(
         "select count(distinct phone) from sms.incoming_sms")[0][0] >= 12)
     wait_for("all that becomes of orders", lambda: e.execute(

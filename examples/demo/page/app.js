@@ -133,7 +133,8 @@ function takeWebhook({ body, status, answer, at }) {
 	const more = document.createElement('details');
 	const head = document.createElement('summary');
 	head.append(element('span', 'status', status === 200 ? '✓ 200' : `✗ ${status || 'no answer'}`),
-		element('b', '', isSms ? 'incoming SMS' : (body.status ?? body.status_message)),
+		element('b', '', isSms ? 'SMS' : (body.status ?? body.status_message).toLowerCase()),
+		element('small', '', (isSms ? 'from ' : 'to ') + spaced(body.phone ?? body.sendto ?? body.address)),
 		element('time', '', new Date(at).toLocaleTimeString()));
 	more.append(head, element('pre', '', JSON.stringify(body, null, 1)), element('pre', 'answer', answer));
 	item.append(more);

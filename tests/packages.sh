@@ -139,23 +139,35 @@ install_test_packages() {
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace faketime xfsprogs \
 		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
-	install_node_pg
+	install_node pg@8 playwright-core@1
+	install_browser
 }
 
-# Node's pg, for the programs of docs/.  It is kept apart: where neither way is
-# open, as with a Node that is not apt's, only the tests of these are skipped.
-install_node_pg() {
-	local folder=$build/node
+# Packages of Node's, for the programs of docs/ and examples/ and for the browser's tests.
+# They are kept apart: where they cannot be had, only the tests of these are skipped.
+install_node() { # PACKAGE@VERSION...
+	local package missing=() folder=$build/node
 	export NODE_PATH=$folder/node_modules # for the tests
-	if has_node_pg; then return; fi
-	if apt-get install -s --no-remove --no-install-recommends node-pg >>"$log" 2>&1; then
-		(install_missing node-pg)
-	elif command -v npm >/dev/null; then
+	command -v node >/dev/null || (install_missing '?nodejs' '?npm')
+	for package; do
+		has_node "$package" || missing+=("$package")
+	done
+	[ ${#missing[@]} != 0 ] || return 0
+	if command -v npm >/dev/null; then
 		timeout 120 npm install --prefix "$folder" --cache "$folder/cache" --no-audit \
-			--no-fund --no-package-lock --fetch-retries 1 pg@8 >>"$log" 2>&1 </dev/null 9>&-
+			--no-fund --no-package-lock --fetch-retries 1 "${missing[@]}" >>"$log" 2>&1 </dev/null 9>&-
 		rm -rf "$folder/cache"
 	fi
-	has_node_pg || printf "\n    Node's package pg cannot be installed: its tests are skipped ..."
+	for package in "${missing[@]}"; do
+		has_node "$package" ||
+			printf "\n    Node's package %s cannot be installed: its tests are skipped ..." "${package%@*}"
+	done
 }
 
-has_node_pg() { [ -d "$NODE_PATH/pg" ] || [ -d /usr/share/nodejs/pg ]; }
+has_node() { [ -d "$NODE_PATH/${1%@*}" ] || [ -d "/usr/share/nodejs/${1%@*}" ]; }
+
+install_browser() {
+	install_missing '?chromium' '?fonts-noto-color-emoji' '?fonts-noto-core'
+	command -v chromium >/dev/null ||
+		printf '\n    There is no package chromium: the tests with a browser are skipped ...'
+}

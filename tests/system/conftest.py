@@ -9,8 +9,10 @@ import postgres as pg
 import process
 import receiver as rx
 import servers
+from browser import Browser
 from cases import DRIVERS, SOURCES
 from drivers import Cgi, Fcgi, Http
+from examples import Example
 
 # A terminated run stops what it started, as an interrupted one does.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -48,7 +50,9 @@ class Tap:
 PARTS = {"readers": ("test_consumers", "test_docs", "test_large", "test_migration", "test_readers",
                      "test_work"),
          "commands": ("test_purge_command", "test_rejected", "test_sample", "test_tail",
-                      "test_token_command")}
+                      "test_token_command"),
+         "examples": ("test_demo", "test_example_inbox", "test_example_indicator",
+                      "test_example_login")}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +70,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes its time")
     config.addinivalue_line("markers", "readers: of applications that read")
     config.addinivalue_line("markers", "commands: of the command smshook")
+    config.addinivalue_line("markers", "examples: of the applications in examples/")
     fd = os.environ.pop("SMSHOOK_TAP_FD", None)
     if fd:
         config.pluginmanager.register(Tap(int(fd)))
@@ -195,6 +200,30 @@ def start(programs, top):
             assert r.stop() == 0, r.log()
         else:
             rx.check_log(r.log(), r.config.read_text())
+
+
+@pytest.fixture(scope="session")
+def browser(top):
+    b = Browser(top)
+    yield b
+    b.stop()
+
+
+@pytest.fixture
+def example(postgres, new_database, start, token, top):
+    """example(NAME) sets up one of examples/; with own_postgres too where it is stopped."""
+    made = []
+
+    def make(name, cluster=None):
+        database = cluster.name if cluster else new_database().name
+        cluster = cluster or postgres
+        receiver = start(rx.config_text(cluster.conninfo(database, "receiver"),
+                                        {"shop": f"token = {token}"}))
+        made.append(Example(name, cluster, database, receiver, token, top))
+        return made[-1]
+    yield make
+    for one in made:
+        one.stop()
 
 
 class Site:

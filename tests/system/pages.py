@@ -55,11 +55,15 @@ def is_shown(expected, output):
     return re.fullmatch(pattern, lines) is not None
 
 
-def node_modules():
-    """Where Node's pg is, or None."""
+def modules(package):
+    """The folder that a package of Node's is in, or None."""
     folders = [*os.environ.get("NODE_PATH", "").split(":"),
                SOURCE / "build/node/node_modules", "/usr/share/nodejs"]
-    return next((Path(f) for f in folders if f and Path(f, "pg").is_dir()), None)
+    return next((Path(f) for f in folders if f and Path(f, package).is_dir()), None)
+
+
+def node_modules():
+    return modules("pg")
 
 
 def missing(language):

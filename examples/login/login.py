@@ -381,7 +381,7 @@ def main():
         sys.exit("login: SMS_NUMBER must be the number that people text to, such as +49301234567")
     for caught in (signal.SIGTERM, signal.SIGINT):
         signal.signal(caught, lambda *_: sys.exit(0))
-    server = Server(("127.0.0.1", int(os.environ.get("PORT", "8083"))), Handler)
+    server = Server(("127.0.0.1", int(os.environ.get("PORT", "8193"))), Handler)
     threading.Thread(target=listen, daemon=True).start()
     log("http://{}:{}/".format(*server.server_address))
     try:

@@ -139,7 +139,8 @@ class Gateway:
         except (OSError, http.client.HTTPException) as e:
             status, text = 0, f"no answer: {getattr(e, 'reason', e)}"
         if status != 200:
-            log(f"a webhook is lost, the gateway sends each only once: {status or ''} {text}")
+            log("a webhook is lost, for the gateway sends each only once: "
+                f"{status or ''} {' '.join(text.split())[:200]}")
         self.feed.add("webhook", body=body, status=status, answer=text)
         return status == 200
 

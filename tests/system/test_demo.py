@@ -109,10 +109,10 @@ def test_a_webhook_is_sent_once_whatever_is_answered(gateway, browser):
     page.wait(".sms.from", "Lost")
     page.wait("#webhooks .lost", "503")
     addsms(e)
-    wait_for("the webhooks", lambda: len(asked) == 4)
+    wait_for("all four", lambda: e.program.text().count("only once: 503") == 4)
+    assert len(asked) == 4
     server.shutdown()
     server.server_close()
-    assert e.program.text().count("sends each only once: 503") == 4, e.program.text()
     page.close()
 
 
@@ -304,8 +304,8 @@ def test_quickstart_demo(demo, browser):
     inbox.click("#reply button")
     phones.wait(".sms.to", "It is on its way 🚚")
     inbox.wait("#thread .out", "delivered")
-    for page in (phones, indicator, inbox, login):
-        assert page.errors() == []
+    for page in (phones, indicator, inbox, login):  # leaving a page ends its events
+        assert [e for e in page.errors() if "ERR_ABORTED" not in e] == []
     phones.screenshot("demo-phones")
 
     env = subprocess.run([demo.clone / "quickstart", "env"], capture_output=True, text=True)

@@ -3,7 +3,8 @@
 POST /getdata/addsms takes an SMS as the real gateway does, and tells what becomes of it by
 webhooks to $SMSHOOK_URL; / shows the phones.  $PORT is where it listens, $SMS_GATEWAY_TOKEN
 what addsms asks for, $SMS_NUMBER the number that customers text to, $DEMO_SECONDS the time
-between two webhooks of invented customers (0: there are none).
+between two webhooks of invented customers (0: there are none), $DEMO_PACE that between two
+of an SMS.
 """
 import heapq
 import http.client
@@ -99,6 +100,7 @@ class Gateway:
         self.url, self.feed = url, Feed()
         self.ids = itertools.count(int(time.time() * 10))  # greater than those of earlier runs
         self.due, self.turns, self.changed = [], itertools.count(), threading.Condition()
+        self.pace = float(os.environ.get("DEMO_PACE", "1.2"))  # seconds from sent to delivered
         self.off = set()  # phones
         self.reached = lambda phone: None  # called for each SMS that has reached a phone
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -175,10 +177,10 @@ class Gateway:
 
     def add_sms(self, phone, text):
         """Its id; it is on its way now."""
-        sms_id, seconds = next(self.ids), 0.3
+        sms_id, seconds = next(self.ids), self.pace / 4
         for word in ("queued", "sent"):
             self.after(seconds, self.send_status, sms_id, phone, word)
-            seconds += random.uniform(0.8, 1.6)
+            seconds += random.uniform(0.7, 1.3) * self.pace
         self.after(seconds, self.arrive, sms_id, phone, text)
         return sms_id
 

@@ -33,7 +33,7 @@ def gateway(example):
         e = example("demo")
         e.program = e.launch([sys.executable, e.folder / "gateway.py"], {
             "SMSHOOK_URL": e.webhook, "SMS_GATEWAY_TOKEN": SECRET, "DEMO_SECONDS": "0",
-            **environment})
+            "DEMO_PACE": "0.2", **environment})
         e.wait_up()
         return e
     return run

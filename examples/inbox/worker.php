@@ -19,36 +19,27 @@ function rest(callable $wait): void
 	pcntl_sigprocmask(SIG_BLOCK, [SIGTERM, SIGINT]);
 }
 
-function now(): DateTimeImmutable
-{
-	return new DateTimeImmutable('now', new DateTimeZone(setting('OFFICE_TIMEZONE', 'UTC')));
-}
-
-function is_office_open(): bool
-{
-	return is_open(setting('OFFICE_HOURS', 'Mon-Fri 09:00-17:00'), now());
-}
-
 /** One a customer and day, and none while an agent talks with the customer. */
-function answer_automatically(string $phone): void
+function answer_automatically(string $phone, DateTimeInterface $now): void
 {
-	query('insert into inbox.conversation (phone) values (?) on conflict do nothing', $phone);
-	query("insert into inbox.reply (conversation_id, body, author, automatic_day)
-		select c.id, ?, 'inbox', ? from inbox.conversation c
-		where c.phone = ? and not exists (select from inbox.reply r
-			where r.conversation_id = c.id and r.automatic_day is null
-			and r.created_at > now() - interval '1 hour')
-		on conflict (conversation_id, automatic_day) do nothing",
+	query("with c as (insert into inbox.conversation as c (phone) values (?)
+			on conflict (phone) do update set phone = c.phone returning id)
+		insert into inbox.reply (conversation_id, body, author, automatic_day)
+		select c.id, ?, 'inbox', ? from c
+		where not exists (select from inbox.reply r where r.conversation_id = c.id
+			and r.automatic_day is null and r.created_at > now() - interval '1 hour')
+		on conflict (conversation_id, automatic_day) do nothing", $phone,
 		setting('AUTO_ANSWER', 'Thank you. We are out of the office now, and answer when we are back.'),
-		now()->format('Y-m-d'), $phone);
+		$now->format('Y-m-d'));
 }
 
 /** The answer and the end of the claim are one commit: none is lost, none is made twice. */
 function handle(array $event): void
 {
+	$now = office_time();
 	db()->beginTransaction();
-	if ($event['is_answerable'] && !is_office_open()) {
-		answer_automatically($event['phone']);
+	if ($event['is_answerable'] && !is_open(setting('OFFICE_HOURS', 'Mon-Fri 09:00-17:00'), $now)) {
+		answer_automatically($event['phone'], $now);
 	}
 	if (query('select sms.done(?, ?)', CONSUMER, "{{$event['id']}}")->fetchColumn() === 1) {
 		db()->commit();
@@ -90,7 +81,7 @@ function take(): array|false
 			where w.state = 'waiting' and w.due_at <= now() and not exists (
 				select from inbox.reply o where o.conversation_id = w.conversation_id
 				and (o.state = 'waiting' and o.id < w.id
-					or o.state = 'sending' and o.due_at > now() - interval " . STALE . "))
+					or o.state = 'sending' and o.due_at > now() - " . STALE . "))
 			order by w.id limit 1 for update of c skip locked)
 		returning r.id, r.attempts, r.body,
 			(select c.phone from inbox.conversation c where c.id = r.conversation_id)")->fetch();
@@ -145,7 +136,7 @@ function work(): void
 
 pcntl_sigprocmask(SIG_BLOCK, [SIGTERM, SIGINT]);
 try {
-	is_office_open();
+	is_open(setting('OFFICE_HOURS', 'Mon-Fri 09:00-17:00'), office_time());
 	if (setting('SMS_GATEWAY_TOKEN') === '' || setting('SMS_DEVICE_ID') === '') {
 		throw new InvalidArgumentException('SMS_GATEWAY_TOKEN and SMS_DEVICE_ID have to be set');
 	}

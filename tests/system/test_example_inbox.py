@@ -1,4 +1,5 @@
 """The support inbox of examples/inbox, with a gateway that the tests play."""
+import base64
 import http.client
 import http.server
 import json
@@ -6,14 +7,17 @@ import re
 import signal
 import threading
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
+from pathlib import Path
 
 import pytest
 
 from canary import PHONE, new_token
 from pages import incoming, missing, status
-from process import run, tool, wait_for
-from servers import SOURCE
+from process import run, tool, wait_for, write
+from servers import SOURCE, Nginx
 
 PHP = [tool("php") or "php"]
 ALICE, BOB = "+4915112345670", "+447700900123"
@@ -158,11 +162,11 @@ def inbox(example, gateway):
 
 
 def errors(page):
-    """But for the stream of events, which ends when a page does."""
-    return [e for e in page.errors() if not e.endswith("/events: net::ERR_ABORTED")]
+    """But for what a page that is left does not load to its end, such as the stream of events."""
+    return [e for e in page.errors() if not e.endswith(": net::ERR_ABORTED")]
 
 
-def write(page, text):
+def send(page, text):
     page.fill("#body", text)
     page.click("#reply button")
 
@@ -172,11 +176,13 @@ def write(page, text):
 def test_incoming_and_reply(inbox, browser, gateway):
     """From the first SMS to the delivered answer, and no reload in between."""
     inbox.worker()
+    begin = time.monotonic()
     list_page = inbox.open(browser)
     list_page.wait(".none", "Nobody has written yet")
     inbox.post(incoming(ALICE, "Where is my parcel?"))
     list_page.wait("#list li.unread .name", ALICE)
     list_page.wait(".toast", "Where is my parcel?")
+    assert time.monotonic() - begin < 25  # sooner than by its look each 30 s
     assert list_page.title() == "(1) Inbox"
     inbox.post(incoming(BOB, "Hi"), incoming(BOB, "Are you there?"))
     list_page.wait("#list li:first-child .preview", "Are you there?")
@@ -196,8 +202,13 @@ def test_incoming_and_reply(inbox, browser, gateway):
     wait_for("it is read", lambda: inbox.execute(
         "select unread from inbox.conversation where phone = %s", ALICE) == [(0,)])
     assert not [t for t in page.texts(".toast") if ALICE in t]
+    # what came after what an agent has seen stays unread
+    newest, = inbox.execute("select last_event_id from inbox.conversation where phone = %s", BOB)
+    form = {"c": inbox.conversation(BOB), "seen": newest[0] - 1}
+    assert inbox.send("read", form, {"Sec-Fetch-Site": "same-origin"})[0] == 303
+    assert inbox.execute("select unread from inbox.conversation where phone = %s", BOB) == [(2,)]
 
-    write(page, "It is on its way.\nSorry!")
+    send(page, "It is on its way.\nSorry!")
     page.wait(".out .state", "handed over")
     call, = gateway.calls
     assert call == {"token": inbox.token, "sendto": ALICE, "body": "It is on its way.\nSorry!",
@@ -222,7 +233,7 @@ def test_statuses(inbox, browser, gateway):
     page = inbox.open(browser, ALICE)
     for n in range(3):
         inbox.reply(body=f"answer {n}")
-    page.wait("#thread .out:nth-of-type(2) .state", "delivered")
+    page.wait(".out .state", "delivered")
     inbox.wait_states("sent", "sent", "sent")
     inbox.post(status("200", "failed", phone=ALICE), status("200", "sent", phone=ALICE),
                {"sms_id": 300, "status_id": 12, "status_message": "no <i>credit</i>",
@@ -248,7 +259,7 @@ def test_texts_are_texts(inbox, browser, gateway):
     assert page.evaluate("getComputedStyle(document.querySelectorAll('.in p')[1]).direction") \
         == "rtl"
     for n, text in enumerate(TEXTS, 1):
-        write(page, text)
+        send(page, text)
         page.wait(f":nth-match(.out, {n}) .state", "handed over")
     assert page.evaluate("[...document.querySelectorAll('.out p')].map((p) => p.textContent)") \
         == TEXTS
@@ -305,7 +316,7 @@ def test_gateway_refuses(inbox, browser, gateway):
     inbox.worker()
     gateway.answer = gateway.refuse
     page = inbox.open(browser, ALICE)
-    write(page, "Hello")
+    send(page, "Hello")
     page.wait(".out .why", "No credit <b>left</b>")
     assert page.text(".out .state") == "not sent"
     gateway.answer = gateway.ok
@@ -316,7 +327,7 @@ def test_gateway_refuses(inbox, browser, gateway):
     assert inbox.send("again", {"id": reply[0]}, {"Accept": "application/json",
                                                   "Sec-Fetch-Site": "same-origin"})[0] == 409
     gateway.answer = lambda call: (403, b"<h1>Forbidden</h1>")
-    write(page, "Hello 2")
+    send(page, "Hello 2")
     page.wait(".out .why", "The gateway answered HTTP 403.")
     page.close()
 
@@ -327,13 +338,13 @@ def test_gateway_hangs(inbox, browser, gateway):
     gateway.answer = gateway.hold
     inbox.worker(SMS_GATEWAY_TIMEOUT="1")
     page = inbox.open(browser, ALICE)
-    write(page, "Hello")
+    send(page, "Hello")
     page.wait(".out .state", "sending")
     page.wait(".out .state.warn", "may have been sent")
     page.wait(".out .why", "The gateway did not answer.")
     assert len(gateway.calls) == 1
     gateway.answer = lambda call: (502, b"<h1>Bad gateway</h1>")
-    write(page, "Hello 2")
+    send(page, "Hello 2")
     page.wait(".out .why", "HTTP 502")
     gateway.answer = gateway.ok
     page.click(".out button")  # of the first
@@ -344,16 +355,37 @@ def test_gateway_hangs(inbox, browser, gateway):
     page.close()
 
 
+def test_gateway_is_too_late(inbox, gateway):
+    """What a worker hears of an attempt when an agent has begun another is not noted."""
+    inbox.post(incoming(ALICE, "Hi"))
+    inbox.worker(), inbox.worker()
+    gateway.answer = gateway.hold
+    inbox.reply()
+    inbox.wait_states("sending")
+    wait_for("the call", lambda: gateway.calls)
+    reply, = inbox.execute("select id from inbox.reply")
+    again = {"id": reply[0]}, {"Accept": "application/json", "Sec-Fetch-Site": "same-origin"}
+    assert inbox.send("again", *again)[0] == 409  # it may still be on its way
+    inbox.execute("update inbox.reply set due_at = due_at - interval '61 seconds'")
+    gateway.answer = gateway.ok
+    assert inbox.send("again", *again)[0] == 204
+    inbox.wait_states("sent")
+    gateway.held.set()
+    first = next(p for p in inbox.example.running[1:] if "reply" not in p.text())
+    first.wait_shown(f"reply {reply[0]}")
+    assert inbox.execute("select message_id from inbox.reply") == [("200",)]
+
+
 def test_gateway_is_down(inbox, browser, gateway):
     """No connection, so nothing was sent: it is tried again by itself, in its order."""
     inbox.post(incoming(ALICE, "Hi"))
     gateway.stop()
     inbox.worker()
     page = inbox.open(browser, ALICE)
-    write(page, "one")
+    send(page, "one")
     page.wait(".out .why", "The gateway cannot be reached.")
     assert page.text(".out .state") == "waiting"
-    write(page, "two")
+    send(page, "two")
     page.wait(".out p", "two")
     again = Gateway(gateway.port)
     inbox.execute("update inbox.reply set due_at = now()")  # instead of in 4 s or so
@@ -361,7 +393,7 @@ def test_gateway_is_down(inbox, browser, gateway):
     assert [c["body"] for c in again.calls] == ["one", "two"]
     again.stop()
     wait_for("both", lambda: page.texts(".out .state") == ["handed over"] * 2)
-    write(page, "three")
+    send(page, "three")
     page.wait(".out .why", "The gateway cannot be reached.")
     inbox.execute("update inbox.reply set attempts = 4, due_at = now() where body = 'three'")
     page.wait(".out .state.bad", "not sent")  # in the end
@@ -546,11 +578,12 @@ def test_two_workers_and_kills(inbox, gateway):
 def test_postgres_restarts(example, own_postgres, gateway, browser):
     inbox = Inbox(example("inbox", own_postgres), gateway)
     inbox.post(incoming(ALICE, "before"))
-    worker = inbox.worker("never")
+    worker = inbox.worker("never", AUTO_ANSWER="closed")
+    inbox.wait_states("sent")
     page = inbox.open(browser, ALICE)
     gateway.answer = gateway.hold
-    write(page, "amid")
-    wait_for("the call", lambda: gateway.calls)
+    send(page, "amid")
+    wait_for("the call", lambda: len(gateway.calls) == 2)
     own_postgres.stop()
     page.wait("#offline")
     assert inbox.send("")[0] == 503
@@ -562,12 +595,12 @@ def test_postgres_restarts(example, own_postgres, gateway, browser):
     own_postgres.start()
     page.wait("#live.live")
     page.wait("#thread p", "while it was away")
-    page.wait(".out .state", "handed over")
+    wait_for("all", lambda: page.texts(".out .state") == ["handed over"] * 2)
     late.wait("#list .name", ALICE)  # by itself
     inbox.post(incoming(BOB, "after"))
     page.wait(".toast", "after")
     inbox.wait_states("sent", phone=BOB)
-    assert len(gateway.sent_to(ALICE)) == 1 and len(gateway.sent_to(BOB)) == 1
+    assert [c["body"] for c in gateway.calls] == ["closed", "amid", "closed"]
     assert worker.running()
     page.close()
     late.close()
@@ -580,7 +613,7 @@ def test_server_restarts(inbox, browser):
     site = inbox.example.running[0]
     site.kill()
     page.wait("#offline")
-    write(page, "a draft")
+    send(page, "a draft")
     page.wait(".toast.bad", "No connection")
     inbox.post(incoming(ALICE, "meanwhile"))
     inbox.example.launch([*PHP, "-S", f"127.0.0.1:{inbox.example.port}", "-t",
@@ -607,7 +640,86 @@ def test_answers_of_the_site(inbox):
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert answer.getheader("X-Content-Type-Options") == "nosniff"
     assert answer.getheader("Cache-Control") == "no-store"
+    inbox.post(incoming(ALICE, "Hi"))
+    inbox.reply()
+    inbox.execute((inbox.example.folder / "schema.sql").read_text())  # changes nothing
+    assert inbox.states() == ["waiting"] and inbox.conversation(ALICE) == 1
     assert not re.search(r"style=|<script>|\bon\w+=|https?://", html)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$",
+                      (SOURCE / "examples/inbox/README.md").read_text(), re.M | re.S)
+
+
+def replaced(text, changes):
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, str(new))
+    return text
+
+
+class Fpm(Nginx):
+    """nginx and PHP-FPM by what the README says, with other paths."""
+
+    def __init__(self, example, program):
+        self.example, self.fpm = example, program
+        super().__init__(example.folder.parent)
+
+    def write(self):
+        d = self.folder
+        pool = replaced(blocks("ini")[0], {
+            "user = inbox\ngroup = inbox\n": "", "listen.owner = www-data\n": "",
+            "/run/php/inbox.sock": d / "fpm.sock", "env[PGDATABASE] = sms\n": "".join(
+                f"env[{name}] = {self.example.environment[name]}\n"
+                for name in ("PGHOST", "PGPORT", "PGDATABASE"))})
+        write(d / "fpm.conf", f"[global]\nerror_log = /dev/stderr\n{pool}")
+        self.pool = self.example.launch([self.fpm, "-F", "-y", d / "fpm.conf"])
+        write(d / "fastcgi_params", Path("/etc/nginx/fastcgi_params").read_text())
+        write(d / "htpasswd", "Ben:{PLAIN}secret\n")
+        paths = "".join(f"{name}_temp_path {d}/{name};\n" for name in (
+            "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        site = replaced(blocks("nginx")[0], {
+            "443 ssl http2": f"127.0.0.1:{self.port}", "/srv/inbox": self.example.folder,
+            "/etc/nginx/inbox.htpasswd": d / "htpasswd", "/run/php/inbox.sock": d / "fpm.sock"})
+        write(d / "nginx.conf", f"""pid {d}/pid;\nerror_log {d}/error.log;\nevents {{ }}
+            http {{ include /etc/nginx/mime.types;\naccess_log {d}/access.log;\n{paths}\n{site} }}""")
+
+    def is_up(self):
+        assert self.pool.running(), self.pool.text()
+        return (self.folder / "fpm.sock").exists()
+
+
+def test_behind_nginx(example):
+    """As the README has it: the agent's name, and events that are not held up."""
+    fpm = tool("php-fpm") or tool("php-fpm8.2")
+    if not fpm:
+        pytest.skip("PHP-FPM is not installed")
+    inbox = example("inbox")
+    server = Fpm(inbox, fpm)
+    try:
+        wait_for("PHP-FPM", lambda: server.is_up())
+        base = f"http://127.0.0.1:{server.port}/"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            opener.open(base)
+        opener.addheaders = [("Authorization", "Basic " + base64.b64encode(b"Ben:secret").decode()),
+                             ("Sec-Fetch-Site", "same-origin")]
+        assert b"<bdi>Ben</bdi>" in opener.open(base).read()
+        assert opener.open(base + "app.css").headers["Content-Type"] == "text/css"
+        with opener.open(base + "events", timeout=20) as events:
+            assert events.readline() == b"data: news\n"
+            inbox.post(incoming(ALICE, "Hi"))
+            wait_for("news", lambda: events.readline() == b"data: news\n")
+        inbox.execute("select inbox.sync()")
+        opener.open(base + "reply", urllib.parse.urlencode(
+            {"c": 1, "body": "שלום", "key": new_key()}).encode())
+        assert inbox.execute("select author, body from inbox.reply") == [("Ben", "שלום")]
+    except Exception:
+        print(server.errors(), server.pool.text())
+        raise
+    finally:
+        server.stop()
 
 
 def test_logs_say_nothing_private(inbox, gateway):
@@ -625,17 +737,15 @@ def test_logs_say_nothing_private(inbox, gateway):
 
 # ------------------------------------------------------------------ pictures
 
+CLOSED = "Thank you. We are out of the office now, and answer when we are back."
 TALKS = {
     "+447700900847": [
-        (2900, "in", "Hi, my parcel should have come on Tuesday. Order 20417."),
-        (2890, "Anna", "Hello! I have asked the carrier: it was at a closed gate. They try again "
-                       "tomorrow between 9 and 12.", "delivered"),
-        (2884, "in", "Great, I will be at home. Thank you 🙏"),
-        (200, "in", "Still nothing, and it is past noon…"),
-        (31, "Anna", "I am sorry. The driver is two streets away and rings in a few minutes.",
-         "delivered"),
-        (4, "in", "He is here! Thanks for the quick help, Anna."),
-        (2, "Anna", "Wonderful. Enjoy your lamp 💡", "sent"),
+        (980, "in", "Hi, my parcel should have come today. Order 20417."),
+        (979, "inbox", CLOSED, "delivered"),
+        (44, "Anna", "Hello! I have asked the driver: he is on his way, and rings within the "
+                     "hour.", "delivered"),
+        (6, "in", "He is here! Thanks for the quick help 🙏"),
+        (3, "Anna", "Wonderful. Enjoy your lamp 💡", "sent"),
     ],
     "+493023125118": [(9, "in", "Can I change the delivery address of order 20431?"),
                        (7, "in", "To Lindenstraße 12, please.")],
@@ -643,8 +753,7 @@ TALKS = {
     "+33639980457": [(42, "in", "Bonjour, la facture de ma commande 20398 est introuvable.")],
     "DHL": [(95, "in", "Your parcel 00340434161094 arrives today.")],
     "+12025550118": [(620, "in", "Are you open on Saturday?"),
-                  (619, "inbox", "Thank you. We are out of the office now, and answer when we are "
-                                 "back.", "delivered"),
+                  (619, "inbox", CLOSED, "delivered"),
                   (150, "Ben", "Yes, from 10 to 14.", "delivered")],
     "+46701740612": [(1500, "in", "Das Ersatzteil passt, danke!"),
                       (1490, "Ben", "Das freut uns. Schönen Abend!", "delivered")],

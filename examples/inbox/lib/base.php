@@ -1,21 +1,15 @@
 <?php
-// What the pages and the worker share: the database, the log, the settings.
+// What the pages and the worker share: settings, the database, the log.
 declare(strict_types=1);
 
 ini_set('display_errors', '0');
 ini_set('log_errors', '1');
 ini_set('zend.exception_ignore_args', '1'); // no text and no number in a log
-set_error_handler(function (int $level, string $message, string $file, int $line): bool {
-	if (!(error_reporting() & $level & ~E_DEPRECATED & ~E_USER_DEPRECATED)) {
-		return false;
-	}
-	throw new ErrorException($message, 0, $level, $file, $line);
-});
 
 function setting(string $name, string $otherwise = ''): string
 {
-	$value = getenv($name);
-	return $value === false || $value === '' ? $otherwise : $value;
+	$value = (string) getenv($name);
+	return $value === '' ? $otherwise : $value;
 }
 
 /** The connection, by libpq's own environment. */
@@ -24,12 +18,10 @@ function db(bool $fresh = false): PDO
 	static $db = null;
 	if ($fresh || !$db) {
 		$db = null;
-		// Plain parameters, not prepared statements: a pooler may stand in between.
 		$db = new PDO('pgsql:application_name=inbox tcp_user_timeout=15000', null, null, [
 			PDO::ATTR_TIMEOUT => 5,
-			PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION,
 			PDO::ATTR_DEFAULT_FETCH_MODE => PDO::FETCH_ASSOC,
-			PDO::PGSQL_ATTR_DISABLE_PREPARES => true,
+			PDO::PGSQL_ATTR_DISABLE_PREPARES => true, // a pooler may stand in between
 		]);
 	}
 	return $db;
@@ -42,11 +34,10 @@ function query(string $sql, string|int|null ...$values): PDOStatement
 	return $statement;
 }
 
-/** Of the database's errors only the code: the rest may quote what people wrote. */
+/** Of most errors of the database only the code: the rest may quote what people wrote. */
 function report(Throwable $e): void
 {
 	$state = $e instanceof PDOException ? (string) ($e->errorInfo[0] ?? '') : '';
-	$what = preg_match('/^(|HY.*|(08|28|3D|53|57).*)$/', $state)
-		? strtok($e->getMessage(), "\n") : "SQLSTATE $state";
+	$what = preg_match('/^($|HY|08|28|3D|53|57)/', $state) ? strtok($e->getMessage(), "\n") : "SQLSTATE $state";
 	error_log('inbox: ' . get_class($e) . ": $what, " . basename($e->getFile()) . ':' . $e->getLine());
 }

@@ -2,8 +2,6 @@
 // One call of the gateway's addsms, and what is known after it.
 declare(strict_types=1);
 
-const GATEWAY = 'https://smsgateway24.com/getdata/addsms';
-
 /** @return array{string, ?string, ?string} state, message id, error
  *
  * sent, refused: the gateway has said so.  unreached: no connection, so nothing was
@@ -21,30 +19,27 @@ function send_sms(string $phone, string $body): array
 		'protocol_version' => 1.1,
 		'timeout' => (float) setting('SMS_GATEWAY_TIMEOUT', '10'),
 		'follow_location' => 0,
-		'ignore_errors' => true, // its body says why
+		'ignore_errors' => true, // the body says why
 	]], ['notification' => function (int $code) use (&$is_connected): void {
 		$is_connected = $is_connected || $code === STREAM_NOTIFY_CONNECT;
 	}]);
-	$stream = @fopen(setting('SMS_GATEWAY_URL', GATEWAY), 'rb', false, $context);
+	$url = setting('SMS_GATEWAY_URL', 'https://smsgateway24.com/getdata/addsms');
+	$stream = @fopen($url, 'rb', false, $context);
 	if (!$stream) {
 		return $is_connected ? ['unknown', null, 'The gateway did not answer.']
 			: ['unreached', null, 'The gateway cannot be reached.'];
 	}
-	$status = 0;
-	foreach (stream_get_meta_data($stream)['wrapper_data'] ?? [] as $line) {
-		$status = preg_match('~^HTTP/[\d.]+ (\d{3})~', $line, $m) ? (int) $m[1] : $status;
-	}
-	return read_answer($status, (string) @stream_get_contents($stream, 65536));
+	preg_match('~^HTTP/\S+ (\d+)~', stream_get_meta_data($stream)['wrapper_data'][0] ?? '', $m);
+	return read_answer((int) ($m[1] ?? 0), (string) @stream_get_contents($stream, 65536));
 }
 
 function read_answer(int $status, string $text): array
 {
 	$answer = json_decode($text, true);
-	if (is_array($answer) && array_key_exists('error', $answer)) {
-		if (in_array($answer['error'], [0, '0', false], true)) {
-			$id = $answer['sms_id'] ?? null;
-			return ['sent', is_int($id) || is_string($id) ? (string) $id : null, null];
-		}
+	if (is_array($answer) && in_array($answer['error'] ?? null, [0, '0', false], true)) {
+		$id = $answer['sms_id'] ?? null;
+		return ['sent', is_int($id) || is_string($id) ? (string) $id : null, null];
+	} elseif (isset($answer['error'])) {
 		$why = is_string($answer['message'] ?? null) ? str_replace("\0", '', $answer['message']) : '';
 		preg_match('/^.{0,200}/su', $why, $m);
 		return ['refused', null, $m[0] ?: 'The gateway gave no reason.'];

@@ -2,6 +2,12 @@
 // Office hours, such as "Mon-Fri 09:00-17:00, Sat 10:00-13:00"; "never" and "always".
 declare(strict_types=1);
 
+/** Now, by the office's clock. */
+function office_time(): DateTimeImmutable
+{
+	return new DateTimeImmutable('now', new DateTimeZone(setting('OFFICE_TIMEZONE', 'UTC')));
+}
+
 function is_open(string $hours, DateTimeInterface $at): bool
 {
 	if ($hours === 'never' || $hours === 'always') {

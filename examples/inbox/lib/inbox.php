@@ -3,39 +3,29 @@
 declare(strict_types=1);
 
 const MAX_BODY = 1600;
-const STALE = "'1 minute'"; // a reply that was being sent for longer is unknown
+const STALE = "interval '1 minute'"; // a reply that was being sent for longer is unknown
 const NUMBER = '/^\+?\d{3,15}$/D'; // a name, such as Vodafone, cannot be answered
-
-/** An error that the agent can do something about. */
-class Refusal extends Exception
-{
-}
 
 /** Unread first, then the latest. */
 function conversations(int $max): array
 {
 	query('select inbox.sync()');
 	return query('select c.id, c.phone, c.unread, extract(epoch from c.at)::bigint as at,
-			case when r.created_at > e.received_at or e.id is null
-				then left(r.body, 200) else left(e.body, 200) end as preview,
-			coalesce(r.created_at > e.received_at, e.id is null and r.body is not null) as is_ours,
-			e.media_url is not null as is_picture
+			left(case when x.is_ours then r.body else e.body end, 200) as preview, x.is_ours,
+			e.media_url is not null as is_picture,
+			(select count(*) from inbox.conversation where unread > 0) as all_unread
 		from inbox.conversation c
 		left join sms.event e on e.id = c.last_event_id
 		left join lateral (select o.body, o.created_at from inbox.reply o
-			where o.conversation_id = c.id order by o.id desc limit 1) r on true
+			where o.conversation_id = c.id and o.automatic_day is null order by o.id desc limit 1) r on true
+		cross join lateral (select coalesce(r.created_at > e.received_at, r.body is not null and e.id is null)) x(is_ours)
 		order by (c.unread > 0) desc, c.at desc, c.id limit ?', $max)->fetchAll();
-}
-
-function unread(): int
-{
-	return query('select count(*) from inbox.conversation where unread > 0')->fetchColumn();
 }
 
 function conversation(int $id): array
 {
-	return query('select id, phone, unread from inbox.conversation where id = ?', $id)->fetch()
-		?: throw new Refusal('There is no such conversation.', 404);
+	return query('select id, phone from inbox.conversation where id = ?', $id)->fetch()
+		?: throw new DomainException('There is no such conversation.', 404);
 }
 
 /** Both directions, oldest first, and what became of each reply. */
@@ -50,9 +40,8 @@ function messages(array $conversation, int $max): array
 		union all
 		select 'out', r.id, r.created_at, extract(epoch from r.created_at)::bigint,
 			null, r.body, null, r.author, r.automatic_day is not null,
-			case when r.state = 'sending' and r.due_at < now() - interval " . STALE . "
-				then 'unknown' else r.state end,
-			r.error, m.status, m.status_text
+			case when r.state = 'sending' and r.due_at < now() - " . STALE . " then 'unknown'
+				else r.state end, r.error, m.status, m.status_text
 		from inbox.reply r
 		left join lateral (select x.status, x.status_text from sms.message x
 			where x.message_id = r.message_id
@@ -74,18 +63,16 @@ function mark_read(int $id, int $seen): void
 function reply(array $conversation, string $key, string $body, string $author): void
 {
 	$body = trim(str_replace(["\r\n", "\r"], "\n", $body));
-	if (!preg_match('/^.{1,' . MAX_BODY . '}$/Dsu', $body) || str_contains($body, "\0")) {
-		throw new Refusal('A reply has 1 to ' . MAX_BODY . ' characters.', 422);
-	} elseif (!preg_match(NUMBER, $conversation['phone'])) {
-		throw new Refusal('This sender has a name instead of a number: it cannot be answered.', 422);
-	} elseif (!preg_match('/^[0-9a-f]{32}$/D', $key)) {
-		throw new Refusal('The form has no valid key; load the page again.', 422);
+	if (!preg_match('/^[^\0]{1,' . MAX_BODY . '}$/Du', $body)) {
+		throw new DomainException('A reply has 1 to ' . MAX_BODY . ' characters.', 422);
+	} elseif (!preg_match(NUMBER, $conversation['phone']) || !preg_match('/^[0-9a-f]{32}$/D', $key)) {
+		throw new DomainException('This sender has a name instead of a number, or the form no key.', 422);
 	}
 	query('insert into inbox.reply (conversation_id, key, body, author) values (?, ?, ?, ?)
 		on conflict (key) do nothing', $conversation['id'], $key, $body, $author);
 	if (!query('select 1 from inbox.reply where key = ? and conversation_id = ? and body = ?',
 		$key, $conversation['id'], $body)->fetch()) {
-		throw new Refusal('Another reply was sent from this form; load the page again.', 409);
+		throw new DomainException('Another reply was sent from this form; load the page again.', 409);
 	}
 }
 
@@ -94,7 +81,7 @@ function send_again(int $reply_id): int
 {
 	return query("update inbox.reply set state = 'waiting', due_at = now(), error = null
 		where id = ? and (state in ('refused', 'unknown')
-			or state = 'sending' and due_at < now() - interval " . STALE . ')
+			or state = 'sending' and due_at < now() - " . STALE . ')
 		returning conversation_id', $reply_id)->fetchColumn()
-		?: throw new Refusal('This reply is not one that can be sent again.', 409);
+		?: throw new DomainException('This reply is not one that can be sent again.', 409);
 }

@@ -40,13 +40,12 @@ function icon(string $name): string
 
 function local(int $seconds): DateTimeImmutable
 {
-	return (new DateTimeImmutable("@$seconds"))
-		->setTimezone(new DateTimeZone(setting('OFFICE_TIMEZONE', 'UTC')));
+	return office_time()->setTimestamp($seconds);
 }
 
 function day_name(DateTimeImmutable $at, string $usual): string
 {
-	$today = local(time())->setTime(0, 0);
+	$today = office_time()->setTime(0, 0);
 	$days = (int) $today->diff($at->setTime(0, 0))->format('%r%a');
 	return match (true) {
 		$days === 0 => 'Today',
@@ -69,6 +68,20 @@ function short_time(int $seconds): string
 
 // ------------------------------------------------- what changes on the page
 
+/** What is fetched again when there is news. */
+function state(?array $open, int $n_list, int $n_thread): array
+{
+	$list = conversations(min($n_list, 5000));
+	$messages = $open ? messages($open, min($n_thread, 5000)) : [];
+	$seen = array_column(array_filter($messages, fn ($m) => $m['direction'] === 'in'), 'id');
+	return [
+		'unread' => $list[0]['all_unread'] ?? 0,
+		'seen' => $seen ? max($seen) : 0,
+		'list' => list_items($list, $open, $n_list),
+		'thread' => $open ? thread_items($messages, $n_thread) : '',
+	];
+}
+
 function list_items(array $conversations, ?array $open, int $max): string
 {
 	$html = '';
@@ -80,8 +93,8 @@ function list_items(array $conversations, ?array $open, int $max): string
 			. "<a href=\"./?c={$c['id']}\"" . ($is_open ? ' aria-current="page"' : '') . '>'
 			. face($c) . '<span class="name"><bdi>' . e($c['phone']) . '</bdi></span>'
 			. short_time($c['at'])
-			. '<span class="preview" dir="auto">' . ($c['is_ours'] ? '<span class="ours">You: </span>' : '')
-			. '<bdi>' . e($c['preview'] ?: ($c['is_picture'] ? 'A picture' : '')) . "</bdi></span>$badge</a></li>";
+			. '<span class="preview" dir="auto">' . ($c['is_ours'] ? '<bdi>You: </bdi>' : '')
+			. e($c['preview'] ?: ($c['is_picture'] ? 'A picture' : '')) . "</span>$badge</a></li>";
 	}
 	if (count($conversations) >= $max) {
 		$html .= '<li id="more" class="more"><a href="./?' . e(http_build_query(['list' => 2 * $max] + $_GET))
@@ -175,7 +188,7 @@ function conversation_part(array $state, array $open): string
 		. 'placeholder="Write a reply" autocomplete="off"></textarea>'
 		. '<span id="size" class="soft"></span><button>' . icon('send') . 'Send</button></form>'
 		: '<p id="noreply" class="soft">This sender has a name instead of a number: it cannot be answered.</p>';
-	return "<section class=\"thread\" data-id=\"$id\" data-seen=\"{$state['seen']}\" aria-label=\"Conversation\">"
+	return "<section class=\"thread\" data-id=\"$id\" aria-label=\"Conversation\">"
 		. '<header><a class="back" href="./" aria-label="All conversations">' . icon('back') . '</a>' . face($open)
 		. '<h2><bdi>' . e($open['phone']) . '</bdi></h2></header>'
 		. "<ol id=\"thread\" role=\"log\" aria-label=\"Messages\" tabindex=\"0\">{$state['thread']}</ol>$form</section>";

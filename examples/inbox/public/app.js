@@ -5,7 +5,7 @@
 const $ = (selector) => document.querySelector(selector);
 const [list, thread, section] = [$('#list'), $('#thread'), $('section[data-id]')];
 let isRunning = false, isAskedAgain = false; // a fetch of the state
-let seen = Number(section?.dataset.seen), told = 0;
+let seen = 0, told = 0; // the newest SMS on the page, and the one that was told to be read
 
 // ------------------------------------------------------------ what is shown
 
@@ -212,12 +212,11 @@ document.addEventListener('submit', async (event) => {
 document.addEventListener('visibilitychange', markRead);
 if (thread) {
 	thread.scrollTop = thread.scrollHeight;
-	markRead();
 	if ($('#reply'))
 		setUpReply($('#reply'));
 }
 if (list) {
-	listen();
+	addEventListener('load', listen);
 	addEventListener('pagehide', () => source.close());
 	addEventListener('pageshow', (event) => event.persisted && location.reload());
 	setInterval(refresh, 30000); // an event is a hint; the rows are the truth

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 require __DIR__ . '/../lib/base.php';
 require __DIR__ . '/../lib/inbox.php';
+require __DIR__ . '/../lib/hours.php';
 require __DIR__ . '/../lib/page.php';
 
 const EVENTS_SECONDS = 55; // then the browser comes back
@@ -16,16 +17,10 @@ const HEADERS = [
 	'Cache-Control: no-store',
 ];
 
-function field(array $from, string $name): string
+function number(mixed $value): int
 {
-	return is_string($from[$name] ?? null) ? $from[$name] : '';
-}
-
-function number(array $from, string $name, ?int $otherwise = null): int
-{
-	$value = isset($from[$name]) ? field($from, $name) : (string) $otherwise;
-	return preg_match('/^\d{1,18}$/D', $value) ? (int) $value
-		: throw new Refusal("$name is not a number.", 400);
+	return is_string($value) && preg_match('/^\d{1,18}$/D', $value) ? (int) $value
+		: throw new DomainException('This is not a number.', 400);
 }
 
 /** A form of another site comes with that site's origin; browsers see to it. */
@@ -34,29 +29,17 @@ function check_origin(): void
 	$site = $_SERVER['HTTP_SEC_FETCH_SITE'] ?? null;
 	$origin = preg_replace('~^https?://~', '', $_SERVER['HTTP_ORIGIN'] ?? '');
 	if ($site !== null ? $site !== 'same-origin' : $origin !== ($_SERVER['HTTP_HOST'] ?? null)) {
-		throw new Refusal('This form was not sent by a page of the inbox.', 403);
+		throw new DomainException('This form was not sent by a page of the inbox.', 403);
 	}
 }
 
-/** What of the page changes. */
-function state(?array $open): array
-{
-	[$n, $more] = [number($_GET, 'list', 100), number($_GET, 'thread', 200)];
-	$list = conversations(min($n, 5000));
-	$messages = $open ? messages($open, min($more, 5000)) : [];
-	$seen = array_column(array_filter($messages, fn ($m) => $m['direction'] === 'in'), 'id');
-	return ['unread' => unread(), 'seen' => $seen ? max($seen) : 0,
-		'list' => list_items($list, $open, $n),
-		'thread' => $open ? thread_items($messages, $more) : ''];
-}
-
+/** The page, or what of it changes. */
 function show(bool $is_page): void
 {
-	$open = isset($_GET['c']) ? conversation(number($_GET, 'c')) : null;
-	$state = state($open);
+	$open = isset($_GET['c']) ? conversation(number($_GET['c'])) : null;
+	$state = state($open, number($_GET['list'] ?? '100'), number($_GET['thread'] ?? '200'));
 	header('Content-Type: ' . ($is_page ? 'text/html; charset=utf-8' : 'application/json'));
-	echo $is_page ? page($state, $open, agent())
-		: json_encode($state, JSON_THROW_ON_ERROR | JSON_INVALID_UTF8_SUBSTITUTE);
+	echo $is_page ? page($state, $open, agent()) : json_encode($state, JSON_THROW_ON_ERROR);
 }
 
 /** Whom the web server has let in. */
@@ -96,14 +79,14 @@ function stream_events(): void
 	}
 }
 
-function take_form(string $name): void
+function take_form(string $name, array $form): void
 {
 	check_origin();
-	$id = $name === 'again' ? send_again(number($_POST, 'id')) : number($_POST, 'c');
+	$id = $name === 'again' ? send_again(number($form['id'] ?? '')) : number($form['c'] ?? '');
 	if ($name === 'reply') {
-		reply(conversation($id), field($_POST, 'key'), field($_POST, 'body'), agent());
+		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', agent());
 	} elseif ($name === 'read') {
-		mark_read($id, number($_POST, 'seen'));
+		mark_read($id, number($form['seen'] ?? ''));
 	}
 	header("Location: ./?c=$id", true, wants_json() ? 204 : 303);
 }
@@ -130,15 +113,12 @@ try {
 		'GET ' => show(true),
 		'GET state' => show(false),
 		'GET events' => stream_events(),
-		'POST reply', 'POST again', 'POST read' => take_form($route),
-		default => throw new Refusal('There is no such page.', 404),
+		'POST reply', 'POST again', 'POST read' => take_form($route, array_filter($_POST, 'is_string')),
+		default => throw new DomainException('There is no such page.', 404),
 	};
-} catch (Refusal $e) {
+} catch (DomainException $e) {
 	refuse($e->getCode(), $e->getMessage());
 } catch (PDOException $e) {
 	report($e);
 	refuse(503, 'The database cannot be reached now. This page tries again by itself.');
-} catch (Throwable $e) {
-	report($e);
-	refuse(500, 'Something is wrong here; the log says what.');
 }

@@ -1,8 +1,6 @@
 """Login by SMS: signs in the browser whose number has texted VERIFY and its code.
 
-The page asks for a number and shows what to text.  One thread listens to PostgreSQL, takes
-the replies and wakes up the pages that wait.  README.md tells how to run it, and what it proves.
-"""
+One thread listens to PostgreSQL, takes the replies and wakes up the pages that wait."""
 import hashlib
 import html
 import ipaddress
@@ -25,7 +23,6 @@ import psycopg
 
 WITHIN = os.environ.get("LOGIN_WITHIN", "10 minutes")  # the SMS has to come
 PER_CLIENT, PER_PHONE = 10, 20  # attempts in 10 minutes
-LOOK_EACH = 5  # s, when nothing is notified
 CONNINFO = "connect_timeout=5 tcp_user_timeout=30000 application_name=login"
 
 PAGE = Path(__file__).parent / "page"
@@ -36,7 +33,6 @@ HEADERS = {
     "Cache-Control": "no-store",  # the Back button shows nothing after signing out
     "Content-Security-Policy":
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff"}
 
@@ -56,14 +52,12 @@ def describe(e):
 def number(text):
     """As smshook writes it, without what people paste along; None when it is none."""
     text = re.sub(r"[\s./()\u2010-\u2015\u200e\u200f\u202a-\u202e\u2066-\u2069-]", "", text)
-    text = re.sub(r"^00", "+", text)
-    return text if re.fullmatch(r"\+[1-9][0-9]{6,14}", text) else None
+    found = re.fullmatch(r"(?:\+|00)([1-9][0-9]{6,14})", text)
+    return f"+{found[1]}" if found else None
 
 
 SHOWN_NUMBER = os.environ.get("SMS_NUMBER", "")
 SMS_NUMBER = number(SHOWN_NUMBER)
-
-# ---------------------------------------------------------------- statements
 
 # Takes one reply of each number and notes it, in one statement: neither is lost.  The code
 # says whose it is: who else tries to log in with the same number gets nothing by it.
@@ -77,14 +71,13 @@ with reply as materialized (
 ), noted as (
     update login.attempt a set other_sms = true,
         reply_id = case when a.code = r.code then r.id end,
-        closes_at = greatest(closes_at, now() + case when a.code = r.code -- to come back
-            then interval '5 minutes' else '0' end)
+        closes_at = greatest(closes_at, case when a.code = r.code -- time to come back
+            then now() + interval '5 minutes' end)
     from reply r
     where a.phone = r.phone and a.reply_id is null
         and r.received_at >= a.asked_at and r.received_at < a.until
         and (a.code = r.code or not exists (
-            select from login.attempt o where o.phone = r.phone and o.code = r.code))
-)
+            select from login.attempt o where o.phone = r.phone and o.code = r.code)))
 select count(*) from reply"""
 
 FORGET = """
@@ -96,6 +89,7 @@ select secret, case when reply_id is not null then 'verified' when closes_at <= 
         when other_sms then 'other' else 'waiting' end,
     phone, code, greatest(0, ceil(extract(epoch from until - now())))::int
 from login.attempt where secret = any(%s)"""
+OPEN = ("waiting", "other")
 
 RECENT = """
 select count(*) filter (where client = %s), count(*) filter (where phone = %s)
@@ -126,7 +120,7 @@ SLOTS = threading.BoundedSemaphore(8)
 
 @contextmanager
 def database():
-    """A connection for one request: on the same machine it takes 3 ms, and is never stale."""
+    """A connection for one request: that takes 3 ms on the same machine, and is never stale."""
     if not SLOTS.acquire(timeout=5):
         raise psycopg.OperationalError("all connections are in use")
     try:
@@ -148,11 +142,8 @@ def add_attempt(db, phone, client, secret):
             pass  # another attempt has that code
     return True
 
-# ----------------------------------------------------------------- listening
 
-
-STREAMS = {}  # pages that wait: event -> (the attempt's secret, the state that is shown)
-MAX_STREAMS = 400
+STREAMS, MAX_STREAMS = {}, 400  # event of a page that waits: (the attempt's secret, what it shows)
 STOPPING = threading.Event()
 
 
@@ -184,13 +175,11 @@ def listen():
                     look(db)
                     pause = 0.5
                     if not notified:  # or it came while we looked
-                        select.select([db], [], [], LOOK_EACH)
+                        select.select([db], [], [], 5)
         except Exception as e:  # this thread must not end
             log(f"{describe(e)}; trying again in {pause} s")
             time.sleep(pause)
             pause = min(2 * pause, 10)
-
-# --------------------------------------------------------------------- pages
 
 
 def digest(secret):
@@ -203,15 +192,11 @@ class Handler(BaseHTTPRequestHandler):
     typed, cookies = "", ()
 
     def do_GET(self):
-        path, _, query = self.path.partition("?")
+        path, _, state = self.path.partition("?")
         if path in FILES:
-            self.send(200, *FILES[path])
-        elif path == "/":
-            self.guard(self.show)
-        elif path == "/wait":
-            self.guard(self.wait, parse_qs(query).get("state", [""])[0])
-        else:
-            self.send_error(404)
+            return self.send(200, *FILES[path])
+        actions = {"/": [self.show], "/wait": [self.wait, state]}
+        self.guard(*actions.get(path, [self.send_error, 404]))
 
     def do_POST(self):
         length = self.headers.get("Content-Length", "")
@@ -221,14 +206,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(413)
         form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"))
         self.typed = form.get("phone", [""])[0].strip()[:40]
-        if self.path == "/":
-            self.guard(self.ask)
-        elif self.path == "/other":
-            self.guard(self.end, "attempt", GIVE_UP)
-        elif self.path == "/out":
-            self.guard(self.end, "session", SIGN_OUT)
-        else:
-            self.send_error(404)
+        actions = {"/": [self.ask], "/other": [self.end, "attempt", GIVE_UP],
+                   "/out": [self.end, "session", SIGN_OUT]}
+        self.guard(*actions.get(self.path, [self.send_error, 404]))
 
     def guard(self, action, *arguments):
         try:
@@ -246,12 +226,12 @@ class Handler(BaseHTTPRequestHandler):
         if session:
             self.page(200, "signed-in", phone=session[0])
         elif signed_in:
-            self.redirect()
-        elif state in ("waiting", "other"):
+            self.send(303, more={"Location": "/"})
+        elif state in OPEN:
             self.page(200, "wait", state=state, phone=phone, code=code, to=SHOWN_NUMBER,
                       link=f"sms:{SMS_NUMBER}?&body=VERIFY%20{code}",  # ?&: iOS and Android
                       seconds=left, clock=f"{left // 60}:{left % 60:02}",
-                      no_notice="" if state == "other" else "hidden")
+                      hidden="" if state == "other" else "hidden")
         elif state == "over":
             self.typed = phone
             self.form(200, f"Time is over: no SMS with VERIFY {code} has come from {phone}. "
@@ -282,13 +262,11 @@ class Handler(BaseHTTPRequestHandler):
                              "with its country code, such as +49 171 1234567.")
         with database() as db:
             state, asked, *_ = self.attempt(db)
-            is_open = state in ("waiting", "other") and asked == phone  # a second click, or tab
-            is_added = not is_open and add_attempt(db, phone, self.client(), digest(secret))
-        if not is_open and not is_added:
-            return self.form(429, "Too many attempts. Please try again in ten minutes.")
-        if is_added:
-            self.set_cookie("attempt", secret, 3600)
-        self.redirect()
+            if state not in OPEN or asked != phone:  # else a second click, or tab
+                if not add_attempt(db, phone, self.client(), digest(secret)):
+                    return self.form(429, "Too many attempts. Please try again in ten minutes.")
+                self.set_cookie("attempt", secret, 24 * 3600)
+        self.send(303, more={"Location": "/"})
 
     def sign_in(self, db):
         """With a new secret: that of the attempt may have been planted by somebody else."""
@@ -303,14 +281,12 @@ class Handler(BaseHTTPRequestHandler):
         with database() as db:
             db.execute(statement, [self.cookie(name)])
         self.set_cookie(name, "", 0)
-        self.redirect()
+        self.send(303, more={"Location": "/"})
 
     def attempt(self, db):
         """Of this browser: (state, phone, code, seconds left)."""
         row = db.execute(ATTEMPTS, [[self.cookie("attempt")]]).fetchone()
         return row[1:] if row else (None, None, None, None)
-
-    # ------------------------------------------------------------------ HTTP
 
     def is_from_our_page(self):
         """No other site posts here with our cookies, or signs its visitors in."""
@@ -322,39 +298,30 @@ class Handler(BaseHTTPRequestHandler):
         address = ipaddress.ip_address(self.headers.get("X-Real-IP") or self.client_address[0])
         return str(ipaddress.ip_network((address, 64 if address.version == 6 else 32), False))
 
-    def cookie_name(self, name):
-        is_secure = self.headers.get("X-Forwarded-Proto") == "https"
-        return f"{'__Host-' if is_secure else ''}login-{name}"
+    def is_secure(self):
+        return self.headers.get("X-Forwarded-Proto") == "https"
 
     def cookie(self, name):
         """The digest of its value: nothing else is kept or looked for."""
-        for part in self.headers.get("Cookie", "").split(";"):
-            key, _, value = part.strip().partition("=")
-            if key == self.cookie_name(name):
-                return digest(value)
-        return b""
+        name = f"__Host-login-{name}" if self.is_secure() else f"login-{name}"
+        found = re.search(f"(?:^|; *){name}=([^;]+)", self.headers.get("Cookie", ""))
+        return digest(found[1]) if found else b""
 
     def set_cookie(self, name, value, age):
-        name = self.cookie_name(name)
-        secure = "; Secure" if name.startswith("__Host-") else ""
-        self.cookies += (f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}",)
+        prefix, end = ("__Host-", "; Secure") if self.is_secure() else ("", "")
+        self.cookies += (f"{prefix}login-{name}={value}; Path=/; Max-Age={age}; HttpOnly; "
+                         f"SameSite=Lax{end}",)
 
     def page(self, status, template, **values):
         values = {name: html.escape(str(value)) for name, value in values.items()}
         self.send(status, TEMPLATES[template].substitute(values).encode())
 
     def form(self, status, notice=""):
-        self.page(status, "ask", typed=self.typed, notice=notice,
-                  no_notice="" if notice else "hidden")
-
-    def redirect(self):
-        self.send(303, more={"Location": "/"})
+        self.page(status, "ask", typed=self.typed, notice=notice, hidden="" if notice else "hidden")
 
     def send(self, status, body=b"", kind="text/html", more=None):
         self.send_response(status)
         headers = {**HEADERS, "Content-Type": f"{kind}; charset=utf-8", **(more or {})}
-        if kind != "text/event-stream":
-            headers["Content-Length"] = str(len(body))
         for name, value in [*headers.items(), *(("Set-Cookie", c) for c in self.cookies)]:
             self.send_header(name, value)
         self.end_headers()

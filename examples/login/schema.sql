@@ -1,14 +1,9 @@
--- The login's role and tables.  As an administrator, after `smshook migrate` and roles.sql,
--- and again whenever you like:
---	psql -v ON_ERROR_STOP=1 -1 -f schema.sql
-
-do $$
-begin
+-- The login's role and tables: as an administrator, after roles.sql, and again whenever you like.
+do $$ begin
 	if not exists (select from pg_roles where rolname = 'login') then
 		create role login login in role smshook_reader;
 	end if;
-end
-$$;
+end $$;
 alter role login set statement_timeout = '5s';
 create schema if not exists login authorization login;
 

@@ -10,7 +10,7 @@ addEventListener('pageshow', (event) => {
 // Each stream ends with one message, when this page no longer shows what holds.  Where it
 // breaks, the next one says what was missed.
 function listen(banner) {
-	const stream = new EventSource(`/wait?state=${document.body.dataset.state}`);
+	const stream = new EventSource(`/wait?${document.body.dataset.state}`);
 	let wasOpen = false;
 	stream.onopen = () => {
 		wasOpen = true;

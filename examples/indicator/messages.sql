@@ -1,6 +1,6 @@
 -- What the page lists: the newest 100 messages, by the receipt that told of each first.
--- The 500 newest receipts are found by index, however long the log is; their messages,
--- by primary key.  A message keeps its place while its state changes.
+-- The 500 newest receipts are found by index, however long the log is; their messages, one
+-- by one by primary key.  A message keeps its place while its state changes.
 select
 	m.source || ' ' || m.message_id as key,
 	m.message_id as id,
@@ -16,6 +16,10 @@ from (
 	) newest
 	group by source, message_id
 ) r
-join sms.message m using (source, message_id)
+cross join lateral (
+	select * from sms.message m
+	where m.message_id = r.message_id and m.source = r.source
+	offset 0 -- not the whole table for a few
+) m
 order by r.place desc
 limit 100

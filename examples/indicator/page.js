@@ -29,7 +29,7 @@ function fill(element, message) {
 	element.querySelector('.state').textContent = WORDS[word];
 	const why = element.querySelector('.reason');
 	const isTold = ['failed', 'unknown'].includes(word) && reason.toLowerCase() !== word;
-	why.textContent = why.title = isTold ? reason : '';
+	why.textContent = isTold ? reason : '';
 	const time = element.querySelector('time');
 	time.dateTime = message.since;
 	time.title = new Date(message.since).toLocaleString();
@@ -167,7 +167,7 @@ function connect() {
 	on('away', ({ seen }) => {
 		rightAt = seen ? seen - ahead : rightAt; // null: a server that was started meanwhile
 		tell('away', 'No database',
-			`The database cannot be reached. ${asOf(rightAt)} It goes on by itself.`);
+			`The database cannot be reached. ${asOf(rightAt)} This page will catch up by itself.`);
 	});
 	on('beat', () => {
 		if (document.body.dataset.live === 'live')
@@ -200,7 +200,7 @@ function reconnect() {
 		const banner = get('banner').textContent;
 		tell('lost', 'Reconnecting…', banner);
 		warning = setTimeout(() => tell('lost', 'Reconnecting…',
-			`The connection is lost. ${asOf(rightAt)} It goes on by itself.`), PATIENCE);
+			`The connection is lost. ${asOf(rightAt)} This page will catch up by itself.`), PATIENCE);
 	}
 	const wait = Math.min(500 * 2 ** failures++, LONGEST_WAIT);
 	clearTimeout(retrying);

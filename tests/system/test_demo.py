@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import urllib.request
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
@@ -229,7 +230,7 @@ class Demo:
             shutil.copytree(pg, self.clone / "build/node/node_modules",
                             ignore=shutil.ignore_patterns("playwright-core"))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SMSHOOK_")}
-        self.log = self.clone / "shown"
+        self.log, self.run = self.clone / "shown", None
         with open(self.log, "wb") as out:
             self.popen = subprocess.Popen([self.clone / "quickstart", "demo"], stdout=out,
                                           stderr=out, stdin=subprocess.DEVNULL, env=environment,
@@ -245,16 +246,16 @@ class Demo:
             return "Ctrl-C ends the demo" in self.text()
         wait_for("the demo", ready, 300)
         self.run = Path((self.clone / "build/quickstart/run").read_text().strip())
-        return {name: url for url, name in re.findall(r"(http://\S+)  (\w+):", self.text())}
+        return dict(re.findall(r"^  (\w+) +(http://\S+)  ", self.text(), re.M))
 
     def processes(self):
         """Those that have anything to do with its folder: {id: user id}."""
         found = {}
         for p in Path("/proc").glob("[0-9]*"):
             try:
-                places = f"{os.readlink(p / 'cwd')} {(p / 'cmdline').read_text()} " \
-                         f"{(p / 'environ').read_text()}"
-                if self.run.name in places:
+                places = os.readlink(p / "cwd").encode() + b"".join(
+                    (p / name).read_bytes() for name in ("cmdline", "environ"))
+                if self.run and self.run.name.encode() in places:
                     found[p.name] = p.stat().st_uid
             except OSError:
                 pass  # it has ended, or is another user's
@@ -271,6 +272,9 @@ def demo():
     d = Demo()
     yield d
     d.stop()
+    for pid in d.processes():  # where the test has failed
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     shutil.rmtree(d.folder)
 
 
@@ -306,7 +310,9 @@ def test_quickstart_demo(demo, browser):
     inbox.wait("#thread .out", "delivered")
     for page in (phones, indicator, inbox, login):  # leaving a page ends its events
         assert [e for e in page.errors() if "ERR_ABORTED" not in e] == []
-    phones.screenshot("demo-phones")
+    for name, page in zip(("phones", "indicator", "inbox", "login"),
+                          (phones, indicator, inbox, login)):
+        page.screenshot(f"demo-{name}")
 
     env = subprocess.run([demo.clone / "quickstart", "env"], capture_output=True, text=True)
     assert f"SMSHOOK_BIN='{demo.run}/bin'" in env.stdout, env

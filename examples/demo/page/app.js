@@ -104,7 +104,8 @@ function showSms(sms) {
 		list.append(item);
 	}
 	item.dataset.state = sms.state;
-	item.lastElementChild.textContent = [clock(sms.at), STATES[sms.state]].filter(Boolean).join(' · ');
+	item.lastElementChild.textContent =
+		[clock(sms.at), STATES[sms.state]].filter(Boolean).join(' · ');
 	if (atEnd)
 		list.scrollTop = list.scrollHeight;
 }
@@ -134,9 +135,11 @@ function takeWebhook({ body, status, answer, at }) {
 	const head = document.createElement('summary');
 	head.append(element('span', 'status', status === 200 ? '✓ 200' : `✗ ${status || 'no answer'}`),
 		element('b', '', isSms ? 'SMS' : (body.status ?? body.status_message).toLowerCase()),
-		element('small', '', (isSms ? 'from ' : 'to ') + spaced(body.phone ?? body.sendto ?? body.address)),
+		element('small', '', (isSms ? 'from ' : 'to ')
+			+ spaced(body.phone ?? body.sendto ?? body.address)),
 		element('time', '', new Date(at).toLocaleTimeString()));
-	more.append(head, element('pre', '', JSON.stringify(body, null, 1)), element('pre', 'answer', answer));
+	more.append(head, element('pre', '', JSON.stringify(body, null, 1)),
+		element('pre', 'answer', answer));
 	item.append(more);
 	$('webhooks').prepend(item);
 	while ($('webhooks').childElementCount > 40)

@@ -175,7 +175,6 @@ def send(page, text):
 
 def test_incoming_and_reply(inbox, browser, gateway):
     """From the first SMS to the delivered answer, and no reload in between."""
-    inbox.worker()
     begin = time.monotonic()
     list_page = inbox.open(browser)
     list_page.wait(".none", "Nobody has written yet")
@@ -208,6 +207,7 @@ def test_incoming_and_reply(inbox, browser, gateway):
     assert inbox.send("read", form, {"Sec-Fetch-Site": "same-origin"})[0] == 303
     assert inbox.execute("select unread from inbox.conversation where phone = %s", BOB) == [(2,)]
 
+    inbox.worker()
     send(page, "It is on its way.\nSorry!")
     page.wait(".out .state", "handed over")
     call, = gateway.calls
@@ -227,7 +227,7 @@ def test_incoming_and_reply(inbox, browser, gateway):
 
 
 def test_statuses(inbox, browser, gateway):
-    """Before the gateway's answer is noted, in the wrong order, of others' messages."""
+    """Before the gateway's answer is noted, and in the wrong order."""
     inbox.post(incoming(ALICE, "Hi"), status("100", "delivered", phone=ALICE))
     inbox.worker()
     page = inbox.open(browser, ALICE)
@@ -240,13 +240,21 @@ def test_statuses(inbox, browser, gateway):
                 "sendto": ALICE, "senttime": "2026-01-15 10:30:00", "device_id": 1})
     page.wait(".why", "no <i>credit</i>")
     assert page.texts(".out .state") == ["delivered", "failed", "failed"]
-    n = len(page.requests())
-    inbox.post(status("of-the-shop", "delivered"))
-    inbox.post(incoming(ALICE, "last"))
-    page.wait("#thread p", "last")
-    fetched = [r for r in page.requests()[n:] if "/state" in r]
-    assert len(fetched) <= 3, fetched  # none for the shop's: this SMS, and that it is read
     page.close()
+
+
+def test_what_is_news(inbox, gateway):
+    """A status of what the shop has sent wakes no page."""
+    inbox.post(incoming(ALICE, "Hi"))
+    inbox.worker()
+    inbox.reply()
+    inbox.wait_states("sent")
+    with urllib.request.urlopen(inbox.url + "/events", timeout=20) as stream:
+        lines = iter(stream.readline, b"")
+        assert next(lines) == b"data: news\n"
+        inbox.post(status("of-the-shop", "delivered"), status("100", "delivered"))
+        assert [next(line for line in lines if line != b"\n") for _ in range(4)] == [
+            b"event: alive\n", b"data:\n", b"data: news\n", b"event: alive\n"]
 
 
 def test_texts_are_texts(inbox, browser, gateway):
@@ -371,26 +379,29 @@ def test_gateway_is_too_late(inbox, gateway):
     assert inbox.send("again", *again)[0] == 204
     inbox.wait_states("sent")
     gateway.held.set()
-    first = next(p for p in inbox.example.running[1:] if "reply" not in p.text())
-    first.wait_shown(f"reply {reply[0]}")
+    wait_for("both", lambda: "".join(p.text() for p in inbox.example.running).count(
+        f"reply {reply[0]}: sent") == 2)
     assert inbox.execute("select message_id from inbox.reply") == [("200",)]
 
 
 def test_gateway_is_down(inbox, browser, gateway):
     """No connection, so nothing was sent: it is tried again by itself, in its order."""
-    inbox.post(incoming(ALICE, "Hi"))
+    inbox.post(incoming(ALICE, "Hi"), incoming(BOB, "Hi"))
     gateway.stop()
     inbox.worker()
     page = inbox.open(browser, ALICE)
     send(page, "one")
     page.wait(".out .why", "The gateway cannot be reached.")
     assert page.text(".out .state") == "waiting"
-    send(page, "two")
-    page.wait(".out p", "two")
     again = Gateway(gateway.port)
-    inbox.execute("update inbox.reply set due_at = now()")  # instead of in 4 s or so
-    inbox.wait_states("sent", "sent")
-    assert [c["body"] for c in again.calls] == ["one", "two"]
+    inbox.execute("update inbox.reply set due_at = now() + interval '1 hour'")
+    send(page, "two")
+    inbox.reply(BOB)
+    inbox.wait_states("sent", phone=BOB)
+    assert inbox.states(ALICE) == ["waiting", "waiting"]
+    inbox.execute("update inbox.reply set due_at = now()")
+    inbox.wait_states("sent", "sent", phone=ALICE)
+    assert [c["body"] for c in again.calls] == ["Hello", "one", "two"]
     again.stop()
     wait_for("both", lambda: page.texts(".out .state") == ["handed over"] * 2)
     send(page, "three")

@@ -72,9 +72,6 @@ function stream_events(): void
 		echo $line;
 		flush(); // ends this when the browser has gone
 		$notification = $db->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
-		if (!$notification) {
-			query('select 1'); // ends this when the connection is broken
-		}
 		$line = $notification && is_news($notification) ? "data: news\n\n" : "event: alive\ndata:\n\n";
 	}
 }

@@ -189,6 +189,7 @@ def test_incoming_and_reply(inbox, browser, gateway):
     inbox.post(incoming(BOB, "Hi"), incoming(BOB, "Are you there?"))
     list_page.wait("#list li:first-child .preview", "Are you there?")
     assert list_page.texts("#list .name") == [BOB, ALICE]
+    assert list_page.texts("#list .face") == ["23", "70"]
     assert list_page.text("#list .badge").split()[0] == "2"
 
     inbox.post(incoming(ALICE, "It is late"))  # the newest, so the first

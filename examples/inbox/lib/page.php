@@ -129,8 +129,8 @@ function show_conversation(array $c, bool $is_open): void
 
 function face(array $c): string
 {
-	$text = preg_match('/\d\d$|^./su', $c['phone'], $m) ? $m[0] : '';
-	return '<span class="face hue' . $c['id'] % 6 . '" aria-hidden="true">' . e($text) . '</span>';
+	preg_match(preg_match(NUMBER, $c['phone']) ? '/..$/D' : '/^./su', $c['phone'], $m);
+	return '<span class="face hue' . $c['id'] % 6 . '" aria-hidden="true">' . e($m[0]) . '</span>';
 }
 
 function show_thread(array $messages, int $max): void

@@ -582,6 +582,20 @@ def test_worker_killed(inbox, gateway, at, is_sent, state):
         assert "may have been sent" in text and "Send again" in text
 
 
+def test_two_workers_take_at_once(inbox, gateway):
+    """While one is amid taking a reply, the other takes the next customer's."""
+    inbox.post(incoming(ALICE, "Hi"), incoming(BOB, "Hi"))
+    inbox.reply(ALICE), inbox.reply(BOB)
+    inbox.execute(BARRIER.format("sending"))
+    with inbox.example.cluster.connect(inbox.example.database) as c:
+        c.execute("select pg_advisory_lock(77, 0)")
+        inbox.worker(), inbox.worker()
+        wait_for("both", lambda: c.execute(
+            "select count(*) from pg_locks where not granted").fetchone() == (2,))
+    inbox.wait_states("sent", "sent")
+    assert sorted(c["sendto"] for c in gateway.calls) == sorted([ALICE, BOB])
+
+
 def test_two_workers_and_kills(inbox, gateway):
     """Many customers, two workers, one of them killed again and again."""
     phones = [f"+1555{n:07}" for n in range(12)]

@@ -594,6 +594,12 @@ def test_two_workers_take_at_once(inbox, gateway):
             "select count(*) from pg_locks where not granted").fetchone() == (2,))
     inbox.wait_states("sent", "sent")
     assert sorted(c["sendto"] for c in gateway.calls) == sorted([ALICE, BOB])
+    # and many, to each in their order
+    inbox.execute("""insert into inbox.reply (conversation_id, body, author)
+        select c.id, n::text, 'Anna' from inbox.conversation c, generate_series(1, 40) n""")
+    inbox.wait_states(*["sent"] * 82)
+    for phone in ALICE, BOB:
+        assert [c["body"] for c in gateway.sent_to(phone)[1:]] == [str(n) for n in range(1, 41)]
 
 
 def test_two_workers_and_kills(inbox, gateway):

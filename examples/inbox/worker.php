@@ -105,13 +105,15 @@ function send_next(): bool
 {
 	$reply = take();
 	$result = $reply ? send_sms($reply['phone'], $reply['body']) : null;
-	for ($failure = null; $result; rest(fn () => sleep(1))) {
+	$failure = null;
+	while ($result) {
 		try {
 			$failure && db(true);
 			note($reply, ...$result);
 			$result = null;
 		} catch (PDOException $e) {
 			report($failure = $e);
+			rest(fn () => sleep(1));
 		}
 	}
 	if ($failure) {

@@ -195,6 +195,7 @@ def floor_database(stand):
     with stand.connect(name) as c:
         for path in (HERE.parent / "sql/roles.sql", HERE / "peers/floor.sql"):
             c.execute(path.read_text())
+    stand.floor = name
     return name
 
 
@@ -338,8 +339,8 @@ def listens(port):
         return any(f":{port:04X} 00000000:0000 0A" in line for line in lines)
 
 
-CONTENDERS = {"smshook": Smshook, "floor": floor, "empty": Empty, "smshook_cgi": SmshookCgi, "php_fpm": PhpFpm,
-              "php_cgi": PhpCgi, "node": Node, "webhook": Webhook}
+CONTENDERS = {"smshook": Smshook, "floor": floor, "empty": Empty, "smshook_cgi": SmshookCgi,
+              "php_fpm": PhpFpm, "php_cgi": PhpCgi, "node": Node, "webhook": Webhook}
 OTHERS = {"two": two, "floor_cgi": floor_cgi, "empty_cgi": empty_cgi}
 
 
@@ -354,6 +355,7 @@ class Stand:
     def __init__(self, names, say=print, preload=None, databases=(), pool=None, pooled=False):
         self.names, self.say, self.preload = names, say, preload
         self.databases, self.pool, self.pooled = databases, pool, pooled
+        self.floor = None  # the name of its database
         self.token, self.contenders, self.sent = rx.new_token(), {}, collections.Counter()
         self.top = new_folder(os.environ.get("TMPDIR"), "bench")
         self.top.chmod(0o755)

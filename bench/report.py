@@ -133,14 +133,14 @@ def columns(head, rows):
 
 
 def target_table(rec):
-    """Beside each figure the same of the floor, where that is another one."""
+    """Beside each figure the same of the floor, where that was measured."""
     rows = []
     for (what, value, unit, sign, limit), floor in zip(targets(rec), targets(rec, "floor", "floor_cgi")):
         if value is not None:
             reached = value >= limit if sign == ">=" else value <= limit
             other = floor[1] not in (None, value)
             rows.append((what, f"{number(value)} {unit}".strip(), f"{sign} {limit:,} {unit}".strip(),
-                         "yes" if reached else "no", f"{number(floor[1])} {unit}" if other else ""))
+                         "yes" if reached else "no", f"{number(floor[1])} {unit}".strip() if other else ""))
     return columns(("figure", "measured", "to reach", "reached", "the floor"), rows) if rows else ""
 
 

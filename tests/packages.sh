@@ -171,3 +171,21 @@ install_browser() {
 	command -v chromium >/dev/null ||
 		printf '\n    There is no package chromium: the tests with a browser are skipped ...'
 }
+
+# What the examples need.  What is there counts, wherever it came from.
+install_example_packages() {
+	local wanted=()
+	export NODE_PATH=$build/node/node_modules
+	command -v node >/dev/null || wanted+=(nodejs '?node-pg')
+	has_php_pgsql || wanted+=(php-cli php-pgsql)
+	has_psycopg || wanted+=('?python3-psycopg')
+	install_missing "${wanted[@]}"
+	has_node pg || install_node pg@8 >>"$log"
+	has_node pg || die "Node's package pg could not be installed: install npm, or node-pg, then try again"
+	has_php_pgsql || die 'PHP has no pdo_pgsql: install php-pgsql of this PHP, then try again'
+	has_psycopg || die '/usr/bin/python3 has no psycopg: install version 3 of it, then try again'
+}
+
+has_php_pgsql() { php -m 2>/dev/null | grep -qx pdo_pgsql; }
+
+has_psycopg() { /usr/bin/python3 -c 'import psycopg' 2>/dev/null; }

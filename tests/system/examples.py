@@ -24,8 +24,10 @@ class Example:
                         ignore=shutil.ignore_patterns("node_modules"))
         for folder, names, _ in os.walk(self.folder):
             os.chmod(folder, 0o755)
-        with cluster.connect(database) as c:
-            c.execute((self.folder / "schema.sql").read_text())
+        schema = self.folder / "schema.sql"
+        if schema.exists():  # demo has none
+            with cluster.connect(database) as c:
+                c.execute(schema.read_text())
         self.nginx = Nginx(top, receiver.socket)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

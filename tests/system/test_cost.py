@@ -26,7 +26,8 @@ N = 100
 SYSCALLS = {"epoll_wait": 1, "recvfrom": 2, "read": 1, "getrandom": 1, "sendto": 2, "poll": 1}
 FUTEXES = 3  # the worker wakes, the writer waits, and glibc looks after its lock
 ALLOCATIONS = 34
-# The call of sms.ingest, and within it: an event is stored; the answer.
+# The call of sms.ingest, and within it: its body is new, the event is stored, then keywords
+# (incoming) or the state of the message (delivery).
 STATEMENTS = {"incoming": 4, "delivery": 4}
 
 

@@ -1,0 +1,232 @@
+// The phones: what comes by server-sent events is shown as text, always.
+'use strict';
+
+const $ = (id) => document.getElementById(id);
+const phones = new Map(); // number -> {name, phone, on, sms: Map(id -> sms), row}
+const seen = new Set(); // ids of SMS that were shown
+let chosen = null;
+
+function element(tag, className, text) {
+	const e = document.createElement(tag);
+	e.className = className;
+	e.textContent = text ?? '';
+	return e;
+}
+
+// +12025550147 as +1 202 555 0147
+const spaced = (number) => number.replace(/^(\+1|\+\d\d)?(\d+)$/, (_, country, rest) =>
+	[country, ...rest.match(/\d{3}(?=\d{3})|\d+/g)].filter(Boolean).join(' '));
+const clock = (at) => new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+
+const hashPhone = () => location.hash.match(/^#(\+?\d{3,15})$/)?.[1];
+
+function paintAvatar(e, p) {
+	e.textContent = p.name ? [...p.name][0] : '#';
+	e.dataset.hue = [...p.phone].reduce((n, c) => n + c.charCodeAt(0), 0) % 6;
+}
+
+// ------------------------------------------------------------ customers
+
+function phoneOf(number, name) {
+	let p = phones.get(number);
+	if (!p) {
+		const row = $('phone-row').content.firstElementChild.cloneNode(true);
+		p = { phone: number, name: name ?? '', on: true, sms: new Map(), row };
+		phones.set(number, p);
+		row.dataset.phone = number;
+		row.firstElementChild.addEventListener('click', () => choose(number));
+		if (name)
+			$('phones').append(row);
+		else
+			$('phones').prepend(row);
+		paintRow(p);
+	}
+	return p;
+}
+
+function paintRow(p) {
+	const last = [...p.sms.values()].at(-1);
+	paintAvatar(p.row.querySelector('.avatar'), p);
+	p.row.querySelector('.row-name').textContent = p.name || spaced(p.phone);
+	p.row.querySelector('.row-text').textContent = last?.text ?? 'No messages yet';
+	const unread = [...p.sms.values()].filter((s) => s.way === 'to' && !seen.has(s.id)).length;
+	const badge = p.row.querySelector('.unread');
+	badge.hidden = unread === 0;
+	badge.textContent = unread;
+	p.row.firstElementChild.setAttribute('aria-current', String(p === chosen));
+	p.row.classList.toggle('off', !p.on);
+}
+
+function choose(number) {
+	const before = chosen;
+	chosen = phoneOf(number);
+	history.replaceState(null, '', `#${number}`);
+	if (before)
+		paintRow(before);
+	paintAvatar($('avatar'), chosen);
+	$('name').textContent = chosen.name || spaced(number);
+	$('phone').textContent = spaced(number);
+	$('phone').hidden = !chosen.name;
+	paintSwitch();
+	fail('error', '');
+	$('messages').replaceChildren();
+	for (const sms of chosen.sms.values())
+		showSms(sms);
+	if (!chosen.sms.size)
+		$('messages').append(element('li', 'empty', 'No messages yet. Write one to the shop.'));
+	$('messages').scrollTop = $('messages').scrollHeight;
+	paintRow(chosen);
+}
+
+function paintSwitch() {
+	$('on').checked = chosen.on;
+	$('on-text').textContent = chosen.on ? 'On' : 'Off';
+	$('send').disabled = $('text').disabled = !chosen.on;
+	$('text').placeholder = chosen.on ? 'Text message' : 'The phone is off: what is sent to it fails';
+}
+
+// ------------------------------------------------------------- messages
+
+const STATES = { sending: 'Sending …', taken: '✓ Sent', lost: '✗ Lost: the webhook was not taken' };
+
+function showSms(sms) {
+	const list = $('messages');
+	seen.add(sms.id);
+	let item = list.querySelector(`[data-id="${sms.id}"]`);
+	const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+	if (!item) {
+		list.querySelector('.empty')?.remove();
+		item = element('li', `sms ${sms.way}`);
+		item.dataset.id = sms.id;
+		const text = element('p', '', sms.text);
+		text.dir = 'auto';
+		item.append(text, element('small', ''));
+		list.append(item);
+	}
+	item.dataset.state = sms.state;
+	item.lastElementChild.textContent =
+		[clock(sms.at), STATES[sms.state]].filter(Boolean).join(' · ');
+	if (atEnd)
+		list.scrollTop = list.scrollHeight;
+}
+
+function takeSms(sms) {
+	const p = phoneOf(sms.phone);
+	p.sms.set(sms.id, sms);
+	if (p === chosen)
+		showSms(sms);
+	paintRow(p);
+}
+
+function takePhone({ phone, on }) {
+	const p = phoneOf(phone);
+	p.on = on;
+	paintRow(p);
+	if (p === chosen)
+		paintSwitch();
+}
+
+// ------------------------------------------------------------- webhooks
+
+function takeWebhook({ body, status, answer, at }) {
+	const isSms = body.event === 'incoming_sms' || 'address' in body;
+	const item = element('li', status === 200 ? 'taken' : 'lost');
+	const more = document.createElement('details');
+	const head = document.createElement('summary');
+	head.append(element('span', 'status', status === 200 ? '✓ 200' : `✗ ${status || 'no answer'}`),
+		element('b', '', isSms ? 'SMS' : (body.status ?? body.status_message).toLowerCase()),
+		element('small', '', (isSms ? 'from ' : 'to ')
+			+ spaced(body.phone ?? body.sendto ?? body.address)),
+		element('time', '', new Date(at).toLocaleTimeString()));
+	more.append(head, element('pre', '', JSON.stringify(body, null, 1)),
+		element('pre', 'answer', answer));
+	item.append(more);
+	$('webhooks').prepend(item);
+	while ($('webhooks').childElementCount > 40)
+		$('webhooks').lastElementChild.remove();
+}
+
+// ---------------------------------------------------------- the gateway
+
+function setUp({ number, pages, phones: known }) {
+	const shown = chosen?.phone ?? hashPhone();
+	chosen = null;
+	phones.clear();
+	$('phones').replaceChildren();
+	$('webhooks').replaceChildren();
+	for (const { phone, name } of known)
+		phoneOf(phone, name);
+	$('number').textContent = spaced(number);
+	$('pages').replaceChildren(...Object.entries(pages).map(([name, address]) => {
+		const link = element('a', '', name.replaceAll('_', ' '));
+		link.href = address;
+		link.target = name;
+		return link;
+	}));
+	choose(shown ?? known[0].phone);
+}
+
+const takers = { setup: setUp, sms: takeSms, phone: takePhone, webhook: takeWebhook };
+const events = new EventSource('events'); // connects again by itself
+events.onopen = () => { $('lost').hidden = true; };
+events.onerror = () => { $('lost').hidden = false; };
+events.onmessage = ({ data }) => {
+	const entry = JSON.parse(data);
+	takers[entry.type]?.(entry);
+};
+
+function fail(id, text) {
+	$(id).textContent = text;
+	$(id).hidden = !text;
+}
+
+// True when the gateway has taken it; else what is wrong is shown.
+async function post(path, fields) {
+	try {
+		const answer = await fetch(path, { method: 'POST', body: new URLSearchParams(fields) });
+		const { error, message } = await answer.json();
+		fail('error', error ? message : '');
+		return !error;
+	} catch {
+		fail('error', 'The gateway does not answer. Try again in a moment.');
+		return false;
+	}
+}
+
+$('write').addEventListener('submit', async (event) => {
+	event.preventDefault();
+	const text = $('text').value;
+	$('text').value = '';
+	if (!text.trim())
+		return;
+	if (!await post('send', { phone: chosen.phone, body: text.trimEnd() }) && !$('text').value)
+		$('text').value = text; // to try again
+});
+$('text').addEventListener('keydown', (event) => {
+	if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+		event.preventDefault();
+		$('write').requestSubmit();
+	}
+});
+document.querySelector('.quick').addEventListener('click', ({ target }) => {
+	if (!target.matches('button') || !chosen.on)
+		return;
+	$('text').value = `${target.textContent} `;
+	$('text').focus();
+});
+$('on').addEventListener('change', () =>
+	post('switch', { phone: chosen.phone, on: $('on').checked ? '1' : '0' }));
+$('other').addEventListener('submit', (event) => {
+	event.preventDefault();
+	const number = $('other-phone').value.replace(/[\s().-]/g, '').replace(/^00/, '+');
+	const isPhone = /^\+?\d{3,15}$/.test(number);
+	fail('other-error', isPhone ? '' : 'A number has 3 to 15 digits, such as +12025550147');
+	if (isPhone) {
+		$('other-phone').value = '';
+		choose(number);
+	}
+});
+addEventListener('hashchange', () => {
+	if (hashPhone())
+		choose(hashPhone());
+});

@@ -1,0 +1,121 @@
+<?php
+// The router: what each address answers.
+declare(strict_types=1);
+
+require __DIR__ . '/../lib/base.php';
+require __DIR__ . '/../lib/inbox.php';
+require __DIR__ . '/../lib/hours.php';
+require __DIR__ . '/../lib/page.php';
+
+const EVENTS_SECONDS = 55; // then the browser comes back
+const HEADERS = [
+	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+		. "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+	'X-Content-Type-Options: nosniff',
+	'Referrer-Policy: same-origin',
+	'Cross-Origin-Opener-Policy: same-origin',
+	'Cache-Control: no-store',
+];
+
+function number(mixed $value): int
+{
+	return is_string($value) && preg_match('/^\d{1,18}$/D', $value) ? (int) $value
+		: throw new DomainException('This is not a number.', 400);
+}
+
+/** A form of another site comes with that site's origin; browsers see to it. */
+function check_origin(): void
+{
+	$site = $_SERVER['HTTP_SEC_FETCH_SITE'] ?? null;
+	$origin = preg_replace('~^https?://~', '', $_SERVER['HTTP_ORIGIN'] ?? '');
+	if ($site !== null ? $site !== 'same-origin' : $origin !== ($_SERVER['HTTP_HOST'] ?? null)) {
+		throw new DomainException('This form was not sent by a page of the inbox.', 403);
+	}
+}
+
+/** The page, or what of it changes. */
+function show(bool $is_page): void
+{
+	$open = isset($_GET['c']) ? conversation(number($_GET['c'])) : null;
+	$state = state($open, number($_GET['list'] ?? '100'), number($_GET['thread'] ?? '200'));
+	header('Content-Type: ' . ($is_page ? 'text/html; charset=utf-8' : 'application/json'));
+	echo $is_page ? page($state, $open, agent()) : json_encode($state, JSON_THROW_ON_ERROR);
+}
+
+/** Whom the web server has let in. */
+function agent(): string
+{
+	return setting('REMOTE_USER', 'support');
+}
+
+/** Not a status of what others than the inbox have sent. */
+function is_news(array $notification): bool
+{
+	$event = json_decode($notification['payload'], true);
+	return $notification['message'] === 'inbox' || ($event['kind'] ?? '') === 'incoming_sms'
+		|| query('select 1 from inbox.reply where message_id = ? limit 1',
+			(string) ($event['message_id'] ?? ''))->fetch();
+}
+
+/** Server-sent events: "there is news", and a sign of life each 2 s. */
+function stream_events(): void
+{
+	$db = db();
+	$db->exec('listen sms_event; listen inbox');
+	header('Content-Type: text/event-stream');
+	header('X-Accel-Buffering: no');
+	while (ob_get_level()) {
+		ob_end_flush();
+	}
+	$line = "data: news\n\n"; // of the time before
+	for ($end = time() + EVENTS_SECONDS; time() < $end; ) {
+		echo $line;
+		flush(); // ends this when the browser has gone
+		$notification = $db->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
+		$line = $notification && is_news($notification) ? "data: news\n\n" : "event: alive\ndata:\n\n";
+	}
+}
+
+function take_form(string $name, array $form): void
+{
+	check_origin();
+	$id = $name === 'again' ? send_again(number($form['id'] ?? '')) : number($form['c'] ?? '');
+	if ($name === 'reply') {
+		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', agent());
+	} elseif ($name === 'read') {
+		mark_read($id, number($form['seen'] ?? ''));
+	}
+	header("Location: ./?c=$id", true, wants_json() ? 204 : 303);
+}
+
+function wants_json(): bool
+{
+	return str_contains($_SERVER['HTTP_ACCEPT'] ?? '', 'json');
+}
+
+function refuse(int $status, string $message): void
+{
+	if (!headers_sent()) { // else it was events: the browser comes back
+		http_response_code($status);
+		header('Content-Type: ' . (wants_json() ? 'application/json' : 'text/html; charset=utf-8'));
+		echo wants_json() ? json_encode(['error' => $message]) : error_page($message, $status === 503);
+	}
+}
+
+array_map('header', HEADERS);
+try {
+	$path = (string) parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
+	$route = substr($path, strrpos($path, '/') + 1);
+	match ("{$_SERVER['REQUEST_METHOD']} $route") {
+		'GET ' => show(true),
+		'GET state' => show(false),
+		'GET events' => stream_events(),
+		'POST reply', 'POST again', 'POST read' => take_form($route, array_filter($_POST, 'is_string')),
+		default => throw new DomainException('There is no such page.', 404),
+	};
+} catch (DomainException $e) {
+	refuse($e->getCode(), $e->getMessage());
+} catch (PDOException $e) {
+	report($e);
+	refuse(503, 'The database cannot be reached now. This page tries again by itself.');
+}

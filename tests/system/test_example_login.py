@@ -4,6 +4,7 @@ import http.client
 import itertools
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import pytest
@@ -205,8 +206,8 @@ def test_breaks(example, own_postgres, page):
     """The listener's connection, the program and PostgreSQL, each while a page waits."""
     login = Login(example("login", own_postgres))
     code = login.ask(page)
-    assert login.execute("select pg_terminate_backend(pid) from pg_stat_activity "
-                         "where application_name = 'login'") == [(True,)]
+    login.execute("select pg_terminate_backend(pid) from pg_stat_activity "
+                  "where application_name = 'login'")
     login.post(sms(f"VERIFY {code}"))
     page.wait("h1", SIGNED_IN)
     assert "trying again" in login.process.text()
@@ -306,8 +307,26 @@ def test_limits(login):
     login.execute("update login.attempt set asked_at = asked_at - interval '11 minutes'")
     assert ask("192.0.2.1") == 303
     login.execute("update login.attempt set closes_at = now() - interval '61 minutes'")
+    login.post(sms("VERIFY"))  # it looks
     wait_for("old attempts to go", lambda: login.execute(
         "select count(*) from login.attempt") == [(0,)])
+
+
+def test_many_at_once(login):
+    """Forty people wait; the SMS of half of them come at once."""
+    numbers = [f"+1555010{n:04}" for n in range(40)]
+    cookies = [login.request(data={"phone": number}, X_Real_IP=f"192.0.2.{n}")[1]["Set-Cookie"]
+               for n, number in enumerate(numbers)]
+    codes = dict(login.execute("select phone, code from login.attempt"))
+    with ThreadPoolExecutor(60) as pool:
+        streams = [pool.submit(login.request, "GET", "/wait?waiting", Cookie=c) for c in cookies]
+        list(pool.map(lambda n: login.post(sms(f"VERIFY {codes[n]}", n)), numbers[:20]))
+        try:
+            wait_for("20 streams", lambda: sum(s.done() for s in streams) == 20)
+        finally:
+            login.process.stop()
+    assert ["changed" in s.result()[2] for s in streams] == 20 * [True] + 20 * [False]
+    assert len(login.replies()) == 20
 
 
 @pytest.mark.parametrize("width, dark", [(1280, True), (390, False), (390, True)])

@@ -123,13 +123,37 @@ def test_not_by_another_sms(login, page):
     page.wait(".bubble", "1000")
     login.post(sms("VERIFY 1000", OTHER), sms("1000"), sms("VERIFYING 1000"), sms("STOP 1000"))
     assert page.count(".notice:visible") == 0
-    login.post(sms("VERIFY"))
+    login.post(sms("VERIFY 2000"))
     page.wait(".notice", "without the right code")
     page.screenshot("login-other-wide-light")
     login.post(sms(f"VERIFY {code}"), sms("VERIFY 1000 please"))
     page.wait("h1", SIGNED_IN)
     assert login.replies() == ["VERIFY 1000 please"]
     assert errors(page) == []
+
+
+def test_the_word_alone(login, page, second):
+    """It will do while nobody else tries with this number, before or after."""
+    login.post(sms("VERIFY"))  # older than the question
+    login.ask(page)
+    login.post(sms("Verify", OTHER))
+    assert page.count(".notice:visible") == 0
+    login.post(sms("verify!"))
+    page.wait("h1", SIGNED_IN)
+    code = login.ask(second)
+    login.post(sms("VERIFY please"))
+    second.wait(".notice", "without the right code")
+    login.post(sms(f"VERIFY {code}"))
+    second.wait("h1", SIGNED_IN)
+    assert login.replies() == ["verify!", f"VERIFY {code}"]
+
+
+def test_the_word_alone_of_two(login, page, second):
+    login.ask(page), login.ask(second)
+    login.post(sms("VERIFY"))
+    for one in (page, second):
+        one.wait(".notice", "without the right code")
+    assert login.replies() == []
 
 
 def test_exactly_once(login, page, second, browser):

@@ -2,6 +2,7 @@
 import hashlib
 import http.client
 import itertools
+import re
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ import pytest
 
 from browser import BrowserPage
 from canary import PHONE
-from pages import incoming
-from process import wait_for
+from pages import blocks, incoming
+from process import wait_for, write
+from servers import SOURCE, Nginx
 
 OTHER = "+4915112345999"
 TO = "+49 30 1234567"
@@ -39,9 +41,9 @@ class Login:
         self.example.wait_up()
         self.process.wait_shown("listening to PostgreSQL")
 
-    def ask(self, page, phone=PHONE):
+    def ask(self, page, phone=PHONE, url=None):
         """On a page; the code that it shows."""
-        page.open(self.url)
+        page.open(url or self.url)
         page.fill("#phone", phone)
         page.click("text=Continue")
         page.wait(".bubble", "VERIFY")
@@ -351,6 +353,45 @@ def test_many_at_once(login):
             login.process.stop()
     assert ["changed" in s.result()[2] for s in streams] == 20 * [True] + 20 * [False]
     assert len(login.replies()) == 20
+
+
+class Front(Nginx):
+    """nginx, as the README has it, but without TLS."""
+
+    def __init__(self, top, port):
+        readme = (SOURCE / "examples/login/README.md").read_text()
+        self.site = re.sub("ssl_.*", "", blocks(readme, ["nginx"])[0].text).replace(
+            "127.0.0.1:8193", f"127.0.0.1:{port}")
+        super().__init__(top)
+
+    def write(self):
+        d = self.folder
+        temporary = "".join(f"{name}_temp_path {d}/{name};\n"
+                            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        write(d / "nginx.conf", f"""
+pid {d}/pid;
+error_log {d}/error.log;
+events {{ }}
+http {{
+access_log off;
+{temporary}
+{self.site.replace("listen 443 ssl", f"listen 127.0.0.1:{self.port}")}
+}}
+""")
+
+
+def test_behind_nginx(login, page, top):
+    """Events are not held back, nor is what says which client it is."""
+    front = Front(top, login.example.port)
+    try:
+        code = login.ask(page, url=f"http://127.0.0.1:{front.port}/")
+        wait_for("the stream", lambda: "/wait?waiting" in str(page.requests()))
+        login.post(sms(f"VERIFY {code}"))
+        page.wait("h1", SIGNED_IN)
+        assert login.execute("select client from login.attempt") == [("127.0.0.1/32",)]
+        assert errors(page) == []
+    finally:
+        front.stop()
 
 
 @pytest.mark.parametrize("width, dark", [(1280, True), (390, False), (390, True)])

@@ -57,13 +57,36 @@ comment on column inbox.reply.author is 'The agent; inbox for an automatic answe
 comment on column inbox.reply.automatic_day is
 	'The office''s day of an automatic answer, of which there is one a day; else null.';
 comment on column inbox.reply.state is
-	'waiting: not handed over yet. sending: it may be on its way; after a minute that '
-	'is the same as unknown. sent: the gateway has it. refused: not sent. unknown: '
-	'there was no answer, so it may have been sent.';
+	'waiting: not handed over yet. sending: it may be on its way. sent: the gateway has '
+	'it. refused: not sent. unknown: there was no answer, so it may have been sent.';
 comment on column inbox.reply.attempts is 'Calls of the gateway that were begun.';
 comment on column inbox.reply.due_at is 'waiting: not before. sending: since.';
 comment on column inbox.reply.message_id is 'The gateway''s id, as in sms.message.';
 comment on column inbox.reply.error is 'Why it was not sent, for the agent.';
+
+-- Whoever was sending for more than a minute is dead, or has heard nothing.
+create or replace function inbox.state_now(reply inbox.reply) returns text
+language sql stable as $$
+	select case when reply.state = 'sending' and reply.due_at < now() - interval '1 minute'
+		then 'unknown' else reply.state end
+$$;
+comment on function inbox.state_now(inbox.reply) is
+	'The state, unknown for what was sending for more than a minute.';
+
+create or replace view inbox.answer as
+	select r.id, r.conversation_id, r.created_at, r.body, r.author,
+		r.automatic_day is not null as is_automatic, inbox.state_now(r) as state, r.error,
+		m.status, m.status_text
+	from inbox.reply r
+	left join lateral (
+		select x.status, x.status_text from sms.message x
+		where x.message_id = r.message_id
+		order by x.phone = (select c.phone from inbox.conversation c
+				where c.id = r.conversation_id) desc nulls last,
+			x.received_at desc
+		limit 1 -- another gateway may have the same id
+	) m on true;
+comment on view inbox.answer is 'The replies, with their delivery status.';
 
 -- inbox.sync: counts new SMS into the conversations, each exactly once.  Who comes
 -- second waits, so that the list that is read next has them.

@@ -80,8 +80,7 @@ function take(): array|false
 			join inbox.conversation c on c.id = w.conversation_id
 			where w.state = 'waiting' and w.due_at <= now() and not exists (
 				select from inbox.reply o where o.conversation_id = w.conversation_id
-				and (o.state = 'waiting' and o.id < w.id
-					or o.state = 'sending' and o.due_at > now() - " . STALE . "))
+				and (o.state = 'waiting' and o.id < w.id or inbox.state_now(o) = 'sending'))
 			order by w.id limit 1 for update of c skip locked)
 		returning r.id, r.attempts, r.body,
 			(select c.phone from inbox.conversation c where c.id = r.conversation_id)")->fetch();

@@ -158,7 +158,10 @@ def new_key():
 
 @pytest.fixture
 def inbox(example, gateway):
-    return Inbox(example("inbox"), gateway)
+    i = Inbox(example("inbox"), gateway)
+    yield i
+    told = "".join(p.text() for p in i.example.running)
+    assert "PHP Warning" not in told and "Uncaught" not in told, told
 
 
 def errors(page):
@@ -186,6 +189,7 @@ def test_incoming_and_reply(inbox, browser, gateway):
     inbox.post(incoming(BOB, "Hi"), incoming(BOB, "Are you there?"))
     list_page.wait("#list li:first-child .preview", "Are you there?")
     assert list_page.texts("#list .name") == [BOB, ALICE]
+    assert list_page.texts("#list .face") == ["23", "70"]
     assert list_page.text("#list .badge").split()[0] == "2"
 
     inbox.post(incoming(ALICE, "It is late"))  # the newest, so the first
@@ -240,6 +244,13 @@ def test_statuses(inbox, browser, gateway):
                 "sendto": ALICE, "senttime": "2026-01-15 10:30:00", "device_id": 1})
     page.wait(".why", "no <i>credit</i>")
     assert page.texts(".out .state") == ["delivered", "failed", "failed"]
+    assert page.texts(".out .why") == ["no <i>credit</i>"]
+    page.wait("#list .preview", "not delivered")
+    inbox.execute("""insert into sms.message (source, message_id, status, phone, received_at,
+        event_id) values ('another', '100', 'failed', '+1999', now() + interval '1 hour', 0)""")
+    inbox.post(status("300", "delivered", phone=ALICE))
+    page.wait_gone("#list .preview .bad")
+    assert page.texts(".out .state") == ["delivered", "failed", "delivered"]
     page.close()
 
 
@@ -273,6 +284,9 @@ def test_texts_are_texts(inbox, browser, gateway):
         == TEXTS
     assert [c["body"] for c in gateway.calls] == TEXTS
     assert page.count("#thread script, #thread b, #list b") == 0
+    for text, n in ("a" * 160, 1), ("a" * 161, 2), ("€" * 81, 2), ("ж" * 70, 1), ("ж" * 71, 2):
+        page.fill("#body", text)
+        assert page.text("#size") == f"{len(text)} / 1600 · {n} SMS"
     for width in 390, 1280:
         narrow = inbox.open(browser, ALICE, width=width)
         assert narrow.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
@@ -304,7 +318,9 @@ def test_sent_once(inbox, browser, gateway):
     page.evaluate("""[1, 2, 3].forEach(() =>
         document.querySelector('#reply button').click())""")
     page.wait(".out p", "twice?")
-    page.wait(".out:last-child .state", "waiting")  # nobody sends yet
+    page.wait(".out:last-child .state", "waiting")
+    inbox.execute("update inbox.reply set created_at = created_at - interval '61 seconds'")
+    page.wait(".out .why", "Nobody sends it")
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
                     {"Sec-Fetch-Site": "none"}):
         assert inbox.reply(body="forged", **headers)[0] == 403
@@ -566,6 +582,20 @@ def test_worker_killed(inbox, gateway, at, is_sent, state):
         assert "may have been sent" in text and "Send again" in text
 
 
+def test_two_workers_take_at_once(inbox, gateway):
+    """While one is amid taking a reply, the other takes the next customer's."""
+    inbox.post(incoming(ALICE, "Hi"), incoming(BOB, "Hi"))
+    inbox.reply(ALICE), inbox.reply(BOB)
+    inbox.execute(BARRIER.format("sending"))
+    with inbox.example.cluster.connect(inbox.example.database) as c:
+        c.execute("select pg_advisory_lock(77, 0)")
+        inbox.worker(), inbox.worker()
+        wait_for("both", lambda: c.execute(
+            "select count(*) from pg_locks where not granted").fetchone() == (2,))
+    inbox.wait_states("sent", "sent")
+    assert sorted(c["sendto"] for c in gateway.calls) == sorted([ALICE, BOB])
+
+
 def test_two_workers_and_kills(inbox, gateway):
     """Many customers, two workers, one of them killed again and again."""
     phones = [f"+1555{n:07}" for n in range(12)]
@@ -694,7 +724,8 @@ class Fpm(Nginx):
             "443 ssl http2": f"127.0.0.1:{self.port}", "/srv/inbox": self.example.folder,
             "/etc/nginx/inbox.htpasswd": d / "htpasswd", "/run/php/inbox.sock": d / "fpm.sock"})
         write(d / "nginx.conf", f"""pid {d}/pid;\nerror_log {d}/error.log;\nevents {{ }}
-            http {{ include /etc/nginx/mime.types;\naccess_log {d}/access.log;\n{paths}\n{site} }}""")
+            http {{ include /etc/nginx/mime.types;\naccess_log {d}/access.log;\n{paths}
+            {site} }}""")
 
     def is_up(self):
         assert self.pool.running(), self.pool.text()
@@ -716,7 +747,7 @@ def test_behind_nginx(example):
             opener.open(base)
         opener.addheaders = [("Authorization", "Basic " + base64.b64encode(b"Ben:secret").decode()),
                              ("Sec-Fetch-Site", "same-origin")]
-        assert b"<bdi>Ben</bdi>" in opener.open(base).read()
+        assert b"<bdi class=\"agent\">Ben</bdi>" in opener.open(base).read()
         assert opener.open(base + "app.css").headers["Content-Type"] == "text/css"
         with opener.open(base + "events", timeout=20) as events:
             assert events.readline() == b"data: news\n"
@@ -751,7 +782,7 @@ def test_logs_say_nothing_private(inbox, gateway):
 CLOSED = "Thank you. We are out of the office now, and answer when we are back."
 TALKS = {
     "+447700900847": [
-        (980, "in", "Hi, my parcel should have come today. Order 20417."),
+        (980, "in", "Hi, my parcel should have come yesterday. Order 20417."),
         (979, "inbox", CLOSED, "delivered"),
         (44, "Anna", "Hello! I have asked the driver: he is on his way, and rings within the "
                      "hour.", "delivered"),
@@ -768,7 +799,8 @@ TALKS = {
                   (150, "Ben", "Yes, from 10 to 14.", "delivered")],
     "+46701740612": [(1500, "in", "Das Ersatzteil passt, danke!"),
                       (1490, "Ben", "Das freut uns. Schönen Abend!", "delivered")],
-    "+447700900482": [(4400, "in", "STOP"), (4390, "Anna", "You get no more news from us.", "failed")],
+    "+447700900482": [(4400, "in", "STOP"),
+                      (4390, "Anna", "You get no more news from us.", "failed")],
 }
 SEEN = ("+447700900847", "+12025550118", "+46701740612", "+447700900482", "DHL")
 
@@ -793,7 +825,8 @@ def furnish(inbox):
                 from inbox.conversation where phone = %s""", text, who, who, f"m{n}", phone)
             inbox.post(status(f"m{n}", *word, phone=phone))
         inbox.execute(f"""update inbox.conversation
-            set at = now() - interval '{min(m[0] for m in talk)} minutes' where phone = %s""", phone)
+            set at = now() - interval '{min(m[0] for m in talk)} minutes' where phone = %s""",
+            phone)
     inbox.execute("update inbox.conversation set unread = 0 where phone = any (%s)", list(SEEN))
 
 

@@ -38,6 +38,7 @@ function query(string $sql, string|int|null ...$values): PDOStatement
 function report(Throwable $e): void
 {
 	$state = $e instanceof PDOException ? (string) ($e->errorInfo[0] ?? '') : '';
-	$what = preg_match('/^($|HY|08|28|3D|53|57)/', $state) ? strtok($e->getMessage(), "\n") : "SQLSTATE $state";
+	$is_harmless = preg_match('/^($|HY|08|28|3D|53|57)/', $state);
+	$what = $is_harmless ? strtok($e->getMessage(), "\n") : "SQLSTATE $state";
 	error_log('inbox: ' . get_class($e) . ": $what, " . basename($e->getFile()) . ':' . $e->getLine());
 }

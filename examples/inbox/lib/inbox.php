@@ -3,23 +3,25 @@
 declare(strict_types=1);
 
 const MAX_BODY = 1600;
-const STALE = "interval '1 minute'"; // a reply that was being sent for longer is unknown
 const NUMBER = '/^\+?\d{3,15}$/D'; // a name, such as Vodafone, cannot be answered
 
 /** Unread first, then the latest. */
 function conversations(int $max): array
 {
 	query('select inbox.sync()');
-	return query('select c.id, c.phone, c.unread, extract(epoch from c.at)::bigint as at,
+	return query("select c.id, c.phone, c.unread, extract(epoch from c.at)::bigint as at,
 			left(case when x.is_ours then r.body else e.body end, 200) as preview, x.is_ours,
 			e.media_url is not null as is_picture,
-			(select count(*) from inbox.conversation where unread > 0) as all_unread
+			(select count(*) from inbox.conversation where unread > 0) as all_unread,
+			x.is_ours and (r.state in ('refused', 'unknown') or r.status = 'failed') as is_lost
 		from inbox.conversation c
 		left join sms.event e on e.id = c.last_event_id
-		left join lateral (select o.body, o.created_at from inbox.reply o
-			where o.conversation_id = c.id and o.automatic_day is null order by o.id desc limit 1) r on true
-		cross join lateral (select coalesce(r.created_at > e.received_at, r.body is not null and e.id is null)) x(is_ours)
-		order by (c.unread > 0) desc, c.at desc, c.id limit ?', $max)->fetchAll();
+		left join lateral (select a.* from inbox.answer a
+			where a.conversation_id = c.id and not a.is_automatic
+			order by a.id desc limit 1) r on true
+		cross join lateral (select r.id is not null
+			and (e.id is null or r.created_at > e.received_at)) x(is_ours)
+		order by (c.unread > 0) desc, c.at desc, c.id limit ?", $max)->fetchAll();
 }
 
 function conversation(int $id): array
@@ -38,17 +40,11 @@ function messages(array $conversation, int $max): array
 			null as status, null as status_text
 		from sms.incoming_sms s where s.phone = ?
 		union all
-		select 'out', r.id, r.created_at, extract(epoch from r.created_at)::bigint,
-			null, r.body, null, r.author, r.automatic_day is not null,
-			case when r.state = 'sending' and r.due_at < now() - " . STALE . " then 'unknown'
-				else r.state end, r.error, m.status, m.status_text
-		from inbox.reply r
-		left join lateral (select x.status, x.status_text from sms.message x
-			where x.message_id = r.message_id
-			order by (x.phone = ?) desc nulls last, x.received_at desc limit 1) m on true
-		where r.conversation_id = ?
+		select 'out', a.id, a.created_at, extract(epoch from a.created_at)::bigint, null, a.body,
+			null, a.author, a.is_automatic, a.state, a.error, a.status, a.status_text
+		from inbox.answer a where a.conversation_id = ?
 		order by at desc, direction desc, id desc limit ?",
-		$conversation['phone'], $conversation['phone'], $conversation['id'], $max)->fetchAll());
+		$conversation['phone'], $conversation['id'], $max)->fetchAll());
 }
 
 /** What came after what the agent has seen stays unread. */
@@ -79,9 +75,8 @@ function reply(array $conversation, string $key, string $body, string $author): 
 /** The agent's own decision, for what was refused or may have been sent. */
 function send_again(int $reply_id): int
 {
-	return query("update inbox.reply set state = 'waiting', due_at = now(), error = null
-		where id = ? and (state in ('refused', 'unknown')
-			or state = 'sending' and due_at < now() - " . STALE . ')
-		returning conversation_id', $reply_id)->fetchColumn()
+	return query("update inbox.reply r set state = 'waiting', due_at = now(), error = null
+		where id = ? and inbox.state_now(r) in ('refused', 'unknown')
+		returning conversation_id", $reply_id)->fetchColumn()
 		?: throw new DomainException('This reply is not one that can be sent again.', 409);
 }

@@ -12,28 +12,29 @@ const ICONS = [
 	'send' => 'M2 8l12-5.6-3.6 11.2-3-4.4zM7.4 9.2L14 2.4',
 	'inbox' => 'M2 9.5L4 3h8l2 6.5V13H2zM2 9.5h3.6l1 1.6h2.8l1-1.6H14',
 ];
-const STATES = [ // of a reply: icon, class, words
-	'waiting' => ['clock', 'soft', 'waiting'],
-	'sending' => ['clock', 'soft', 'sending'],
-	'refused' => ['cross', 'bad', 'not sent'],
-	'unknown' => ['question', 'warn', 'may have been sent'],
-	'sent' => ['check', 'soft', 'handed over'],
+const STATES = [ // of a reply: icon, class, words, and what the agent can do
+	'waiting' => ['clock', 'soft', 'waiting', null],
+	'sending' => ['clock', 'soft', 'sending', null],
+	'refused' => ['cross', 'bad', 'not sent', 'Try again'],
+	'unknown' => ['question', 'warn', 'may have been sent', 'Send again'],
+	'sent' => ['check', 'soft', 'handed over', null],
 	// of one that was handed over, by its delivery status
-	'sent queued' => ['clock', 'soft', 'queued'],
-	'sent sent' => ['check', 'soft', 'sent'],
-	'sent delivered' => ['checks', 'good', 'delivered'],
-	'sent failed' => ['cross', 'bad', 'failed'],
-	'sent unknown' => ['question', 'warn', 'status unknown'],
+	'sent queued' => ['clock', 'soft', 'queued', null],
+	'sent sent' => ['check', 'soft', 'sent', null],
+	'sent delivered' => ['checks', 'good', 'delivered', null],
+	'sent failed' => ['cross', 'bad', 'failed', null],
+	'sent unknown' => ['question', 'warn', 'status unknown', null],
 ];
 
-function e(?string $text): string
+function e(string|int|null $text): string
 {
 	return htmlspecialchars((string) $text, ENT_QUOTES | ENT_SUBSTITUTE | ENT_HTML5, 'UTF-8');
 }
 
 function icon(string $name): string
 {
-	return '<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d="' . ICONS[$name] . '"/></svg>';
+	return '<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d="' . ICONS[$name]
+		. '"/></svg>';
 }
 
 // ------------------------------------------------------------------- times
@@ -45,8 +46,7 @@ function local(int $seconds): DateTimeImmutable
 
 function day_name(DateTimeImmutable $at, string $usual): string
 {
-	$today = office_time()->setTime(0, 0);
-	$days = (int) $today->diff($at->setTime(0, 0))->format('%r%a');
+	$days = (int) office_time()->setTime(0, 0)->diff($at->setTime(0, 0))->format('%r%a');
 	return match (true) {
 		$days === 0 => 'Today',
 		$days === -1 => 'Yesterday',
@@ -55,15 +55,10 @@ function day_name(DateTimeImmutable $at, string $usual): string
 	};
 }
 
-function time_tag(int $seconds, string $text): string
+function time_tag(int $seconds, ?string $text = null): string
 {
-	return '<time datetime="' . local($seconds)->format('c') . '">' . e($text) . '</time>';
-}
-
-function short_time(int $seconds): string
-{
-	$day = day_name(local($seconds), 'j M');
-	return time_tag($seconds, $day === 'Today' ? local($seconds)->format('H:i') : $day);
+	$at = local($seconds);
+	return '<time datetime="' . $at->format('c') . '">' . e($text ?? $at->format('H:i')) . '</time>';
 }
 
 // ------------------------------------------------- what changes on the page
@@ -77,134 +72,201 @@ function state(?array $open, int $n_list, int $n_thread): array
 	return [
 		'unread' => $list[0]['all_unread'] ?? 0,
 		'seen' => $seen ? max($seen) : 0,
-		'list' => list_items($list, $open, $n_list),
-		'thread' => $open ? thread_items($messages, $n_thread) : '',
+		'list' => html(fn () => show_list($list, $open, $n_list)),
+		'thread' => $open ? html(fn () => show_thread($messages, $n_thread)) : '',
 	];
 }
 
-function list_items(array $conversations, ?array $open, int $max): string
+function html(callable $show): string
 {
-	$html = '';
+	ob_start();
+	$show();
+	return ob_get_clean();
+}
+
+function show_more(string $id, string $parameter, int $n, string $text): void
+{
+	$query = http_build_query([$parameter => $n] + $_GET); ?>
+<li id="<?= $id ?>" class="more"><a href="./?<?= e($query) ?>"><?= $text ?></a></li>
+<?php
+}
+
+function show_list(array $conversations, ?array $open, int $max): void
+{
 	foreach ($conversations as $c) {
-		$is_open = $c['id'] === ($open['id'] ?? null);
-		$class = trim(($c['unread'] ? 'unread' : '') . ($is_open ? ' current' : ''));
-		$badge = $c['unread'] ? "<span class=\"badge\">{$c['unread']}<span class=\"hidden\"> unread</span></span>" : '';
-		$html .= "<li id=\"c{$c['id']}\" class=\"$class\" data-unread=\"{$c['unread']}\">"
-			. "<a href=\"./?c={$c['id']}\"" . ($is_open ? ' aria-current="page"' : '') . '>'
-			. face($c) . '<span class="name"><bdi>' . e($c['phone']) . '</bdi></span>'
-			. short_time($c['at'])
-			. '<span class="preview" dir="auto">' . ($c['is_ours'] ? '<bdi>You: </bdi>' : '')
-			. e($c['preview'] ?: ($c['is_picture'] ? 'A picture' : '')) . "</span>$badge</a></li>";
+		show_conversation($c, $c['id'] === ($open['id'] ?? null));
 	}
 	if (count($conversations) >= $max) {
-		$html .= '<li id="more" class="more"><a href="./?' . e(http_build_query(['list' => 2 * $max] + $_GET))
-			. '">Older conversations</a></li>';
+		show_more('older', 'list', 2 * $max, 'Older conversations');
 	}
-	return $html ?: '<li id="none" class="none">' . icon('inbox') . 'Nobody has written yet.<br>'
-		. 'An SMS appears here as soon as it comes.</li>';
+	if (!$conversations) { ?>
+<li id="none" class="none"><?= icon('inbox') ?>Nobody has written yet.<br>An SMS appears here as
+	soon as it comes.</li>
+<?php
+	}
+}
+
+function show_conversation(array $c, bool $is_open): void
+{
+	$time = day_name(local($c['at']), 'j M'); ?>
+<li id="c<?= $c['id'] ?>" data-unread="<?= $c['unread'] ?>"
+	class="<?= $c['unread'] ? 'unread' : 'read' ?><?= $is_open ? ' current' : '' ?>">
+	<a href="./?c=<?= $c['id'] ?>"<?= $is_open ? ' aria-current="page"' : '' ?>>
+		<?= face($c) ?>
+		<span class="name"><bdi><?= e($c['phone']) ?></bdi></span>
+		<?= time_tag($c['at'], $time === 'Today' ? null : $time) ?>
+		<span class="preview" dir="auto"><?php if ($c['is_ours']): ?><bdi>You: </bdi><?php endif;
+		if ($c['is_lost']): ?><bdi class="bad"><?= icon('cross') ?><span class="hidden">not
+			delivered</span> </bdi><?php endif;
+		echo e($c['preview'] ?: ($c['is_picture'] ? 'A picture' : '')) ?></span>
+		<?php if ($c['unread']): ?>
+		<span class="badge"><?= $c['unread'] ?><span class="hidden"> unread</span></span>
+		<?php endif ?>
+	</a>
+</li>
+<?php
 }
 
 function face(array $c): string
 {
-	$text = preg_match('/\d{2}$/D', $c['phone'], $m) ? $m[0] : preg_replace('/^(.).*$/su', '$1', $c['phone']);
-	return '<span class="face hue' . $c['id'] % 6 . '" aria-hidden="true">' . e($text) . '</span>';
+	preg_match(preg_match(NUMBER, $c['phone']) ? '/..$/D' : '/^./su', $c['phone'], $m);
+	return '<span class="face hue' . $c['id'] % 6 . '" aria-hidden="true">' . e($m[0]) . '</span>';
 }
 
-function thread_items(array $messages, int $max): string
+function show_thread(array $messages, int $max): void
 {
-	$html = $day = '';
 	if (count($messages) >= $max) {
-		$html .= '<li id="earlier" class="more"><a href="./?' . e(http_build_query(['thread' => 4 * $max] + $_GET))
-			. '">Earlier messages</a></li>';
+		show_more('earlier', 'thread', 4 * $max, 'Earlier messages');
 	}
+	$day = '';
 	foreach ($messages as $m) {
 		$at = local($m['seconds']);
 		if ($day !== $at->format('Ymd')) {
 			$day = $at->format('Ymd');
-			$html .= "<li id=\"d$day\" class=\"day\"><span>" . e(day_name($at, 'l, j F Y')) . '</span></li>';
+			echo "<li id=\"d$day\" class=\"day\">", e(day_name($at, 'l, j F Y')), "</li>\n";
 		}
-		$html .= $m['direction'] === 'in' ? incoming_item($m) : reply_item($m);
+		$m['direction'] === 'in' ? show_incoming($m) : show_reply($m);
 	}
-	return $html;
 }
 
-function incoming_item(array $m): string
+function show_incoming(array $m): void
 {
-	$late = $m['occurred'] !== null && $m['seconds'] - $m['occurred'] > 600
-		? ', written ' . local($m['occurred'])->format('j M H:i') : '';
-	$is_link = preg_match('~^https?://~i', (string) $m['media_url']);
-	return "<li id=\"in{$m['id']}\" class=\"in\">"
-		. ($m['body'] !== null && $m['body'] !== '' ? '<p dir="auto">' . e($m['body']) . '</p>' : '')
-		. ($is_link ? '<p><a href="' . e($m['media_url']) . '" target="_blank" rel="noopener noreferrer">'
-			. 'Open the picture</a></p>' : '')
-		. '<footer>' . time_tag($m['seconds'], local($m['seconds'])->format('H:i') . $late) . '</footer></li>';
+	$is_late = $m['occurred'] !== null && $m['seconds'] - $m['occurred'] > 600; ?>
+<li id="in<?= $m['id'] ?>" class="in">
+	<?php if ((string) $m['body'] !== ''): ?>
+	<p dir="auto"><?= e($m['body']) ?></p>
+	<?php endif; if (preg_match('~^https?://~i', (string) $m['media_url'])): ?>
+	<p><a href="<?= e($m['media_url']) ?>" target="_blank" rel="noopener noreferrer">Open the
+		picture</a></p>
+	<?php endif ?>
+	<footer><?= time_tag($m['seconds']) ?>
+		<?= $is_late ? 'written ' . local($m['occurred'])->format('j M H:i') : '' ?></footer>
+</li>
+<?php
 }
 
-function reply_item(array $m): string
+function show_reply(array $m): void
 {
-	[$icon, $class, $words] = STATES[trim("{$m['state']} " . ($m['state'] === 'sent' ? $m['status'] : ''))];
-	$again = match (true) {
-		$m['state'] === 'refused' => 'Try again',
-		$m['state'] === 'unknown' => 'Send again',
+	$state = $m['state'] === 'sent' && $m['status'] ? "sent {$m['status']}" : $m['state'];
+	[$icon, $class, $words, $again] = STATES[$state];
+	$why = $m['error'] ?? match (true) {
+		$state === 'waiting' && time() - $m['seconds'] > 60
+			=> 'Nobody sends it: does the worker run?',
+		$m['status_text'] === $m['status'] => null,
+		in_array($m['status'], ['failed', 'unknown'], true) => $m['status_text'],
 		default => null,
-	};
-	$why = $m['error'] ?? (in_array($m['status'], ['failed', 'unknown'], true)
-		&& $m['status_text'] !== $m['status'] ? $m['status_text'] : null);
-	return "<li id=\"out{$m['id']}\" class=\"out" . ($m['is_automatic'] ? ' automatic' : '') . '">'
-		. '<p dir="auto">' . e($m['body']) . '</p><footer>'
-		. '<span dir="auto">' . ($m['is_automatic'] ? 'Automatic answer' : e($m['author'])) . '</span> '
-		. time_tag($m['seconds'], local($m['seconds'])->format('H:i'))
-		. " <span class=\"state $class\">" . icon($icon) . "$words</span></footer>"
-		. ($why === null ? '' : "<div class=\"why $class\" dir=\"auto\">" . e($why) . '</div>')
-		. ($again === null ? '' : '<form method="post" action="again"><input type="hidden" name="id" value="'
-			. "{$m['id']}\"><button>$again</button></form>") . '</li>';
+	}; ?>
+<li id="out<?= $m['id'] ?>" class="out<?= $m['is_automatic'] ? ' automatic' : '' ?>">
+	<p dir="auto"><?= e($m['body']) ?></p>
+	<footer>
+		<bdi><?= $m['is_automatic'] ? 'Automatic answer' : e($m['author']) ?></bdi>
+		<?= time_tag($m['seconds']) ?>
+		<span class="state <?= $class ?>"><?= icon($icon), $words ?></span>
+	</footer>
+	<?php if ($why !== null): ?>
+	<div class="why <?= $class ?>" dir="auto"><?= e($why) ?></div>
+	<?php endif; if ($again): ?>
+	<form method="post" action="again">
+		<input type="hidden" name="id" value="<?= $m['id'] ?>"><button><?= $again ?></button>
+	</form>
+	<?php endif ?>
+</li>
+<?php
 }
 
 // ---------------------------------------------------------------- the page
 
-function page(array $state, ?array $open, string $agent): string
+function show_page(array $state, ?array $open, string $agent): void
 {
-	$title = ($state['unread'] ? "({$state['unread']}) " : '') . 'Inbox';
-	$middle = $open ? conversation_part($state, $open) : '<section class="thread empty"><p>' . icon('inbox')
-		. 'Choose a conversation.</p></section>';
-	return document($title, '<header class="bar"><a class="brand" href="./">' . icon('inbox') . '<h1>Inbox</h1></a>'
-		. '<span id="count"' . ($state['unread'] ? '' : ' hidden') . "><b>{$state['unread']}</b> unread</span>"
-		. '<span id="live" role="status">connecting</span>'
-		. '<span class="agent"><bdi>' . e($agent) . '</bdi></span></header>'
-		. '<p id="offline" role="alert" hidden>' . icon('question')
-		. 'No connection: what you see may be old. Trying again.</p>'
-		. '<main class="' . ($open ? 'one' : 'all') . '"><nav aria-label="Conversations"><ul id="list">'
-		. "{$state['list']}</ul></nav>$middle</main><div id=\"toasts\" role=\"status\"></div>");
+	$n = $state['unread'];
+	show_head(($n ? "($n) " : '') . 'Inbox'); ?>
+<header class="bar">
+	<a class="brand" href="./"><?= icon('inbox') ?><h1>Inbox</h1></a>
+	<span id="count"<?= $n ? '' : ' hidden' ?>><b><?= $n ?></b> unread</span>
+	<span id="live" role="status">connecting</span>
+	<bdi class="agent"><?= e($agent) ?></bdi>
+</header>
+<p id="offline" role="alert" hidden><?= icon('question') ?>No connection: what you see may be old.
+	Trying again.</p>
+<main class="<?= $open ? 'one' : 'all' ?>">
+	<nav aria-label="Conversations"><ul id="list"><?= $state['list'] ?></ul></nav>
+	<?php if ($open): ?>
+	<section class="thread" data-id="<?= $open['id'] ?>" aria-label="Conversation">
+		<header>
+			<a class="back" href="./" aria-label="All conversations"><?= icon('back') ?></a>
+			<?= face($open) ?><h2><bdi><?= e($open['phone']) ?></bdi></h2>
+		</header>
+		<ol id="thread" role="log" aria-label="Messages" tabindex="0"><?= $state['thread'] ?></ol>
+		<?php show_form($open) ?>
+	</section>
+	<?php else: ?>
+	<section class="thread empty"><p><?= icon('inbox') ?>Choose a conversation.</p></section>
+	<?php endif ?>
+</main>
+<div id="toasts" role="status"></div>
+<?php
 }
 
-function conversation_part(array $state, array $open): string
+function show_form(array $open): void
 {
-	$id = $open['id'];
-	$form = preg_match(NUMBER, $open['phone'])
-		? '<form id="reply" method="post" action="reply"><input type="hidden" name="c" value="' . $id . '">'
-		. '<input type="hidden" name="key" value="' . bin2hex(random_bytes(16)) . '">'
-		. '<label class="hidden" for="body">Reply</label>'
-		. '<textarea id="body" name="body" dir="auto" rows="2" maxlength="' . MAX_BODY . '" required '
-		. 'placeholder="Write a reply" autocomplete="off"></textarea>'
-		. '<span id="size" class="soft"></span><button>' . icon('send') . 'Send</button></form>'
-		: '<p id="noreply" class="soft">This sender has a name instead of a number: it cannot be answered.</p>';
-	return "<section class=\"thread\" data-id=\"$id\" aria-label=\"Conversation\">"
-		. '<header><a class="back" href="./" aria-label="All conversations">' . icon('back') . '</a>' . face($open)
-		. '<h2><bdi>' . e($open['phone']) . '</bdi></h2></header>'
-		. "<ol id=\"thread\" role=\"log\" aria-label=\"Messages\" tabindex=\"0\">{$state['thread']}</ol>$form</section>";
+	if (!preg_match(NUMBER, $open['phone'])) { ?>
+<p id="noreply" class="soft">This sender has a name instead of a number: it cannot be answered.</p>
+<?php
+		return;
+	} ?>
+<form id="reply" method="post" action="reply">
+	<input type="hidden" name="c" value="<?= $open['id'] ?>">
+	<input type="hidden" name="key" value="<?= bin2hex(random_bytes(16)) ?>">
+	<label class="hidden" for="body">Reply</label>
+	<textarea id="body" name="body" dir="auto" rows="2" maxlength="<?= MAX_BODY ?>" required
+		placeholder="Write a reply" autocomplete="off"></textarea>
+	<span id="size" class="soft"></span>
+	<button><?= icon('send') ?>Send</button>
+</form>
+<?php
 }
 
-function error_page(string $message, bool $again): string
+function show_error(string $message, bool $comes_again): void
 {
-	return document('Inbox', '<main class="error"><p>' . icon('question') . e($message) . '</p><p><a href="./">'
-		. 'To the inbox</a></p></main>', $again ? '<meta http-equiv="refresh" content="3">' : '');
+	show_head('Inbox', $comes_again ? '<meta http-equiv="refresh" content="3">' : ''); ?>
+<main class="error">
+	<p><?= icon('question'), e($message) ?></p>
+	<p><a href="./">To the inbox</a></p>
+</main>
+<?php
 }
 
-function document(string $title, string $body, string $head = ''): string
-{
-	return '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-		. '<meta name="viewport" content="width=device-width, initial-scale=1">'
-		. "<meta name=\"color-scheme\" content=\"light dark\">$head<title>" . e($title) . '</title>'
-		. '<link rel="icon" href="icon.svg"><link rel="stylesheet" href="app.css">'
-		. "<script src=\"app.js\" defer></script></head><body>$body</body></html>\n";
+function show_head(string $title, string $more = ''): void
+{ ?>
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<?= $more ?>
+<title><?= e($title) ?></title>
+<link rel="icon" href="icon.svg">
+<link rel="stylesheet" href="app.css">
+<script src="app.js" defer></script>
+<?php
 }

@@ -9,8 +9,9 @@ require __DIR__ . '/../lib/page.php';
 
 const EVENTS_SECONDS = 55; // then the browser comes back
 const HEADERS = [
-	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-		. "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+		. "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+		. "frame-ancestors 'none'",
 	'X-Content-Type-Options: nosniff',
 	'Referrer-Policy: same-origin',
 	'Cross-Origin-Opener-Policy: same-origin',
@@ -38,8 +39,12 @@ function show(bool $is_page): void
 {
 	$open = isset($_GET['c']) ? conversation(number($_GET['c'])) : null;
 	$state = state($open, number($_GET['list'] ?? '100'), number($_GET['thread'] ?? '200'));
-	header('Content-Type: ' . ($is_page ? 'text/html; charset=utf-8' : 'application/json'));
-	echo $is_page ? page($state, $open, agent()) : json_encode($state, JSON_THROW_ON_ERROR);
+	if ($is_page) {
+		show_page($state, $open, agent());
+	} else {
+		header('Content-Type: application/json');
+		echo json_encode($state, JSON_THROW_ON_ERROR);
+	}
 }
 
 /** Whom the web server has let in. */
@@ -51,7 +56,7 @@ function agent(): string
 /** Not a status of what others than the inbox have sent. */
 function is_news(array $notification): bool
 {
-	$event = json_decode($notification['payload'], true);
+	$event = json_decode($notification['payload'] ?? '', true); // none: there is no such key
 	return $notification['message'] === 'inbox' || ($event['kind'] ?? '') === 'incoming_sms'
 		|| query('select 1 from inbox.reply where message_id = ? limit 1',
 			(string) ($event['message_id'] ?? ''))->fetch();
@@ -97,8 +102,12 @@ function refuse(int $status, string $message): void
 {
 	if (!headers_sent()) { // else it was events: the browser comes back
 		http_response_code($status);
-		header('Content-Type: ' . (wants_json() ? 'application/json' : 'text/html; charset=utf-8'));
-		echo wants_json() ? json_encode(['error' => $message]) : error_page($message, $status === 503);
+		if (wants_json()) {
+			header('Content-Type: application/json');
+			echo json_encode(['error' => $message]);
+		} else {
+			show_error($message, $status === 503);
+		}
 	}
 }
 

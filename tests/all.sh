@@ -2,10 +2,10 @@
 # Sourced by ./quickstart: the whole test suite.  Each build has a folder of its
 # own, the sources stay as they are, and the last line adds everything up.
 
-check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make -j2 check; }
+check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make -j3 check; }
 
 check_sanitized() {
-	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j2 check-programs
+	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j3 check-programs
 }
 
 check_threads() {

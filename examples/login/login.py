@@ -60,10 +60,14 @@ SHOWN_NUMBER = os.environ.get("SMS_NUMBER", "")
 SMS_NUMBER = number(SHOWN_NUMBER)
 
 # Takes one reply of each number and notes it, in one statement: neither is lost.  The code
-# says whose it is: who else tries to log in with the same number gets nothing by it.
+# says whose it is: who else tries to log in with the same number gets nothing by it.  VERIFY
+# alone will do while nobody else does.
 TAKE = """
 with reply as materialized (
-    select r.phone, r.id, r.received_at, substring(r.body from '[0-9]+') as code
+    select r.phone, r.id, r.received_at, coalesce(substring(r.body from '[0-9]+'),
+        (select min(o.code) from login.attempt o where o.phone = r.phone
+            and r.received_at >= o.asked_at and r.received_at < o.until
+            having count(*) = 1)) as code
     from (select phone, min(asked_at) as since, max(until) as until
         from login.attempt where reply_id is null and closes_at > now()
         group by phone order by phone) a,

@@ -2,16 +2,19 @@
 import hashlib
 import http.client
 import itertools
+import re
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import pytest
 
 from browser import BrowserPage
 from canary import PHONE
-from pages import incoming
-from process import wait_for
+from pages import blocks, incoming
+from process import wait_for, write
+from servers import SOURCE, Nginx
 
 OTHER = "+4915112345999"
 TO = "+49 30 1234567"
@@ -38,9 +41,9 @@ class Login:
         self.example.wait_up()
         self.process.wait_shown("listening to PostgreSQL")
 
-    def ask(self, page, phone=PHONE):
+    def ask(self, page, phone=PHONE, url=None):
         """On a page; the code that it shows."""
-        page.open(self.url)
+        page.open(url or self.url)
         page.fill("#phone", phone)
         page.click("text=Continue")
         page.wait(".bubble", "VERIFY")
@@ -122,13 +125,37 @@ def test_not_by_another_sms(login, page):
     page.wait(".bubble", "1000")
     login.post(sms("VERIFY 1000", OTHER), sms("1000"), sms("VERIFYING 1000"), sms("STOP 1000"))
     assert page.count(".notice:visible") == 0
-    login.post(sms("VERIFY"))
+    login.post(sms("VERIFY 2000"))
     page.wait(".notice", "without the right code")
     page.screenshot("login-other-wide-light")
     login.post(sms(f"VERIFY {code}"), sms("VERIFY 1000 please"))
     page.wait("h1", SIGNED_IN)
     assert login.replies() == ["VERIFY 1000 please"]
     assert errors(page) == []
+
+
+def test_the_word_alone(login, page, second):
+    """It will do while nobody else tries with this number, before or after."""
+    login.post(sms("VERIFY"))  # older than the question
+    login.ask(page)
+    login.post(sms("Verify", OTHER))
+    assert page.count(".notice:visible") == 0
+    login.post(sms("verify!"))
+    page.wait("h1", SIGNED_IN)
+    code = login.ask(second)
+    login.post(sms("VERIFY please"))
+    second.wait(".notice", "without the right code")
+    login.post(sms(f"VERIFY {code}"))
+    second.wait("h1", SIGNED_IN)
+    assert login.replies() == ["verify!", f"VERIFY {code}"]
+
+
+def test_the_word_alone_of_two(login, page, second):
+    login.ask(page), login.ask(second)
+    login.post(sms("VERIFY"))
+    for one in (page, second):
+        one.wait(".notice", "without the right code")
+    assert login.replies() == []
 
 
 def test_exactly_once(login, page, second, browser):
@@ -205,8 +232,8 @@ def test_breaks(example, own_postgres, page):
     """The listener's connection, the program and PostgreSQL, each while a page waits."""
     login = Login(example("login", own_postgres))
     code = login.ask(page)
-    assert login.execute("select pg_terminate_backend(pid) from pg_stat_activity "
-                         "where application_name = 'login'") == [(True,)]
+    login.execute("select pg_terminate_backend(pid) from pg_stat_activity "
+                  "where application_name = 'login'")
     login.post(sms(f"VERIFY {code}"))
     page.wait("h1", SIGNED_IN)
     assert "trying again" in login.process.text()
@@ -306,8 +333,65 @@ def test_limits(login):
     login.execute("update login.attempt set asked_at = asked_at - interval '11 minutes'")
     assert ask("192.0.2.1") == 303
     login.execute("update login.attempt set closes_at = now() - interval '61 minutes'")
+    login.post(sms("VERIFY"))  # it looks
     wait_for("old attempts to go", lambda: login.execute(
         "select count(*) from login.attempt") == [(0,)])
+
+
+def test_many_at_once(login):
+    """Forty people wait; the SMS of half of them come at once."""
+    numbers = [f"+1555010{n:04}" for n in range(40)]
+    cookies = [login.request(data={"phone": number}, X_Real_IP=f"192.0.2.{n}")[1]["Set-Cookie"]
+               for n, number in enumerate(numbers)]
+    codes = dict(login.execute("select phone, code from login.attempt"))
+    with ThreadPoolExecutor(60) as pool:
+        streams = [pool.submit(login.request, "GET", "/wait?waiting", Cookie=c) for c in cookies]
+        list(pool.map(lambda n: login.post(sms(f"VERIFY {codes[n]}", n)), numbers[:20]))
+        try:
+            wait_for("20 streams", lambda: sum(s.done() for s in streams) == 20)
+        finally:
+            login.process.stop()
+    assert ["changed" in s.result()[2] for s in streams] == 20 * [True] + 20 * [False]
+    assert len(login.replies()) == 20
+
+
+class Front(Nginx):
+    """nginx, as the README has it, but without TLS."""
+
+    def __init__(self, top, port):
+        readme = (SOURCE / "examples/login/README.md").read_text()
+        self.site = re.sub("ssl_.*", "", blocks(readme, ["nginx"])[0].text).replace(
+            "127.0.0.1:8193", f"127.0.0.1:{port}")
+        super().__init__(top)
+
+    def write(self):
+        d = self.folder
+        temporary = "".join(f"{name}_temp_path {d}/{name};\n"
+                            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        write(d / "nginx.conf", f"""
+pid {d}/pid;
+error_log {d}/error.log;
+events {{ }}
+http {{
+access_log off;
+{temporary}
+{self.site.replace("listen 443 ssl", f"listen 127.0.0.1:{self.port}")}
+}}
+""")
+
+
+def test_behind_nginx(login, page, top):
+    """Events are not held back, nor is what says which client it is."""
+    front = Front(top, login.example.port)
+    try:
+        code = login.ask(page, url=f"http://127.0.0.1:{front.port}/")
+        wait_for("the stream", lambda: "/wait?waiting" in str(page.requests()))
+        login.post(sms(f"VERIFY {code}"))
+        page.wait("h1", SIGNED_IN)
+        assert login.execute("select client from login.attempt") == [("127.0.0.1/32",)]
+        assert errors(page) == []
+    finally:
+        front.stop()
 
 
 @pytest.mark.parametrize("width, dark", [(1280, True), (390, False), (390, True)])

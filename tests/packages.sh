@@ -50,7 +50,8 @@ cluster_conf=/etc/postgresql-common/createcluster.d/smshook-quickstart.conf
 
 # Services of the packages that we may bring, as service:package.
 services='nginx:nginx-common postgresql:postgresql-common apache2:apache2
-	apache-htcacheclean:apache2 lighttpd:lighttpd pgbouncer:pgbouncer'
+	apache-htcacheclean:apache2 lighttpd:lighttpd pgbouncer:pgbouncer
+	php7.4-fpm:php7.4-fpm php8.2-fpm:php8.2-fpm php8.4-fpm:php8.4-fpm'
 
 # As root, by `quickstart install-packages`.  No service that comes with a
 # package is started, no database cluster made, and none is left enabled.
@@ -137,7 +138,7 @@ install_test_packages() {
 	install_missing libcmocka-dev python3-pytest python3-psycopg apache2-bin wrk \
 		libapache2-mod-fcgid lighttpd pgbouncer spawn-fcgi clang clang-format \
 		'?libclang-rt-dev' shellcheck valgrind mandoc strace faketime xfsprogs \
-		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' \
+		btrfs-progs e2fsprogs mount xz-utils systemd python3-seccomp '?php-cli' '?php-pgsql' '?php-fpm' \
 		"postgresql-$("$pg_bin/postgres" -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')-pgtap"
 	install_node pg@8 playwright-core@1
 	install_browser

@@ -57,10 +57,14 @@ PARTS = {"readers": ("test_consumers", "test_docs", "test_large", "test_migratio
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    seen = set()
     for item in items:
         for part, modules in PARTS.items():
             if item.module.__name__ in modules:
                 item.add_marker(part)
+        if item.get_closest_marker("examples") and item.module in seen:
+            item.add_marker("long")  # all but the first of an example
+        seen.add(item.module)
     if os.environ.get("SMSHOOK_FAST"):
         config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("long")])
         items[:] = [i for i in items if not i.get_closest_marker("long")]

@@ -61,13 +61,15 @@ SMS_NUMBER = number(SHOWN_NUMBER)
 
 # Takes one reply of each number and notes it, in one statement: neither is lost.  The code
 # says whose it is: who else tries to log in with the same number gets nothing by it.  VERIFY
-# alone will do while nobody else does.
+# alone will do for an attempt that no other was open beside.
 TAKE = """
 with reply as materialized (
     select r.phone, r.id, r.received_at, coalesce(substring(r.body from '[0-9]+'),
-        (select min(o.code) from login.attempt o where o.phone = r.phone
-            and r.received_at >= o.asked_at and r.received_at < o.until
-            having count(*) = 1)) as code
+        (select a.code from login.attempt a where a.phone = r.phone and a.ended_at is null
+            and r.received_at >= a.asked_at and r.received_at < a.until and not exists (
+                select from login.attempt o where o.phone = a.phone and o.code <> a.code
+                and o.asked_at < a.until and coalesce(o.ended_at, o.until) > a.asked_at))
+        ) as code
     from (select phone, min(asked_at) as since, max(until) as until
         from login.attempt where reply_id is null and closes_at > now()
         group by phone order by phone) a,
@@ -75,6 +77,7 @@ with reply as materialized (
 ), noted as (
     update login.attempt a set other_sms = true,
         reply_id = case when a.code = r.code then r.id end,
+        ended_at = case when a.code = r.code then now() end,
         closes_at = greatest(closes_at, case when a.code = r.code -- time to come back
             then now() + interval '5 minutes' end)
     from reply r
@@ -115,7 +118,8 @@ with used as (
 insert into login.session (secret, phone, until)
 select %s, phone, now() + interval '12 hours' from used"""
 
-GIVE_UP = "update login.attempt set secret = null where secret = %s"
+GIVE_UP = """
+update login.attempt set secret = null, ended_at = coalesce(ended_at, now()) where secret = %s"""
 SESSION = "select phone from login.session where secret = %s and until > now()"
 SIGN_OUT = "delete from login.session where secret = %s"
 

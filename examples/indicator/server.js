@@ -10,7 +10,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { isDeepStrictEqual } = require('node:util');
 const { Client } = require('pg');
 
-const PORT = Number(process.env.PORT || 8080);
+const PORT = Number(process.env.PORT || 8191);
 const GATHER = 50; // ms: many notifications become one look
 const LOOK_AGAIN = 15_000; // ms: without any, too; so a dead connection is found
 const LONGEST_WAIT = 5_000; // ms, between two attempts to connect
@@ -65,7 +65,7 @@ function push(bytes) {
 
 // The page is of those who send; a part of the number is enough to know it by.
 function masked(phone) {
-	return (phone ?? '').replace(/^(\+?\d{2})\d+(\d{4})$/, '$1 \u2022\u2022\u2022 $2');
+	return (phone ?? '').replace(/^\+?\d{3,}(\d{4})$/, '\u2022\u2022\u2022 $1');
 }
 
 // Takes what a look has found, and tells the pages what is new in it.

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 
 from canary import PHONE, TEXT, new_token
 from pages import missing, modules
-from process import FOLDERS, wait_for
+from process import FOLDERS, new_folder, wait_for
 from servers import SOURCE
 
 YOU, CUSTOMER, SECRET = "+12025550147", "+447700900312", new_token()
@@ -203,6 +204,36 @@ def test_invented_customers(gateway, browser):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.errors() == []
         page.close()
+
+
+@pytest.mark.parametrize("name", ["phones", "login"])
+def test_start_ends_what_it_started(name, example, top):
+    """When told to; and with the folder of smshook, which ./quickstart down deletes."""
+    e = example("demo" if name == "phones" else name)
+    folder = new_folder(top, "quickstart")
+    shutil.copytree(SOURCE / "examples", folder / "examples", copy_function=shutil.copy,
+                    ignore=shutil.ignore_patterns("node_modules"))
+    programs = new_folder(folder, "bin")
+
+    def start():
+        program = e.launch([folder / "examples/start", name], {
+            "SMSHOOK_URL": e.webhook, "SMSHOOK_BIN": str(programs),
+            "SMSHOOK_DSN": f"{e.cluster.conninfo(e.database)} port=5432"})
+        e.wait_up()
+        return program
+
+    def is_taken():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", e.port)) == 0
+
+    program = start()
+    assert program.stop(signal.SIGTERM) == 0, program.text()
+    assert not is_taken()
+    program = start()
+    shutil.rmtree(folder)
+    assert program.wait() == 1, program.text()
+    assert f"smshook is no longer running: {programs} is gone" in program.text()
+    assert not is_taken()
 
 
 # ------------------------------------------------------------- all of it

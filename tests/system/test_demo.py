@@ -123,7 +123,9 @@ def test_phones(gateway, browser):
     page = browser.page()
     page.open(e.url)
     page.wait("#name", "Your phone")
-    page.click("text=VERIFY")
+    assert page.text("#yours") == YOU and page.text("#number") == "+12025550199"
+    page.click("text=VERIFY …")
+    assert page.evaluate("document.activeElement.value") == "VERIFY "
     page.press("#text", "Enter")
     page.wait(".sms.from", "✓ Sent")
     assert e.execute("select phone, body, keyword from sms.incoming_sms") == [
@@ -150,7 +152,7 @@ def test_phones(gateway, browser):
     wait_for("its failure", lambda: words(e, failed) == ["queued", "sent", "failed"])
     assert e.execute("select status_text from sms.message where message_id = %s",
                      str(failed)) == [("Expired",)]
-    page.wait("#webhooks li", "Expired")
+    page.wait("#webhooks .failed", "Failed: expired")
     page.click(".switch")
     page.wait("#on-text", "On")
     addsms(e, body="Here again")
@@ -158,6 +160,36 @@ def test_phones(gateway, browser):
     assert page.errors() == []
     page.reload()
     page.wait(".sms.to", "Here again")
+    page.close()
+
+
+def test_the_list_waits_while_a_webhook_is_open(gateway, browser):
+    e = gateway()
+    page = browser.page()
+    page.open(e.url)
+    page.fill("#text", "Is it ready?")
+    page.press("#text", "Enter")
+    page.click("#webhooks summary")
+    for _ in range(20):
+        addsms(e)
+    page.wait("#more", "40 or more new")
+    assert page.count("#webhooks li") == 1
+    assert "Is it ready?" in page.text("#webhooks pre")
+    page.click("#more")
+    page.wait_gone("#more")
+    wait_for("the newest", lambda: page.count("#webhooks li") == 40)
+    page.close()
+
+
+def test_who_writes_comes_up_below_your_phone(gateway, browser):
+    e = gateway()
+    page = browser.page()
+    page.open(e.url)
+    page.wait("#name", "Your phone")
+    for phone in (CUSTOMER, "+493023125507", CUSTOMER):
+        post(f"{e.url}/send", {"phone": phone, "body": "Hello"})
+        wait_for("it above", lambda: page.texts(".row-name")[1] == phone)
+    assert page.texts(".row-name") == ["Your phone", CUSTOMER, "+493023125507"]
     page.close()
 
 

@@ -13,7 +13,8 @@ function element(tag, className, text) {
 	return e;
 }
 
-const clock = (at) => new Date(at).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+const clock = (at) => new Date(at).toLocaleTimeString('en-GB',
+	{ hour: '2-digit', minute: '2-digit' });
 
 const hashPhone = () => location.hash.match(/^#(\+?\d{3,15})$/)?.[1];
 

@@ -59,6 +59,7 @@ class Crowd:
         self.answers = {phone: answer for _, phone, _, answer in PEOPLE}
         self.invented = set(self.answers)  # without those whom somebody plays
         self.questions, self.orders, self.answered = [], [], {}
+        self.numbers = itertools.count()  # of orders
 
     def run(self, seconds):
         # At first everybody has a question; later there is time to answer.
@@ -80,10 +81,10 @@ class Crowd:
         self.say(*self.questions.pop())
 
     def go_on_with_an_order(self):
-        """Its SMS is queued, sent, then delivered; one in eight fails."""
+        """Its SMS is queued, sent, then delivered; one in twelve fails."""
         if not self.orders or len(self.orders) < MOST_ORDERS and random.random() < 0.4:
             phone = f"{random.choice(BUYERS)}{random.randrange(100):02}"
-            end = "failed" if random.random() < 0.125 else "delivered"
+            end = "failed" if next(self.numbers) % 12 == 4 else "delivered"
             self.orders.append((next(self.gateway.ids), phone, [end, "sent", "queued"]))
         sms_id, phone, words = order = random.choice(self.orders)
         word = words.pop()

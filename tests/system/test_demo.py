@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 
 from canary import PHONE, TEXT, new_token
 from pages import missing, modules
-from process import FOLDERS, wait_for
+from process import FOLDERS, new_folder, wait_for
 from servers import SOURCE
 
 YOU, CUSTOMER, SECRET = "+12025550147", "+447700900312", new_token()
@@ -122,7 +123,9 @@ def test_phones(gateway, browser):
     page = browser.page()
     page.open(e.url)
     page.wait("#name", "Your phone")
-    page.click("text=VERIFY")
+    assert page.text("#yours") == YOU and page.text("#number") == "+12025550199"
+    page.click("text=VERIFY …")
+    assert page.evaluate("document.activeElement.value") == "VERIFY "
     page.press("#text", "Enter")
     page.wait(".sms.from", "✓ Sent")
     assert e.execute("select phone, body, keyword from sms.incoming_sms") == [
@@ -142,14 +145,14 @@ def test_phones(gateway, browser):
 
     page.fill("#other-phone", "+44 7700 900 312")
     page.press("#other-phone", "Enter")
-    page.wait("#name", "+44 770 090 0312")
+    page.wait("#name", CUSTOMER)
     page.click(".switch")
     page.wait("#on-text", "Off")
     failed = addsms(e)["sms_id"]
     wait_for("its failure", lambda: words(e, failed) == ["queued", "sent", "failed"])
     assert e.execute("select status_text from sms.message where message_id = %s",
                      str(failed)) == [("Expired",)]
-    page.wait("#webhooks li", "Expired")
+    page.wait("#webhooks .failed", "Failed: expired")
     page.click(".switch")
     page.wait("#on-text", "On")
     addsms(e, body="Here again")
@@ -157,6 +160,36 @@ def test_phones(gateway, browser):
     assert page.errors() == []
     page.reload()
     page.wait(".sms.to", "Here again")
+    page.close()
+
+
+def test_the_list_waits_while_a_webhook_is_open(gateway, browser):
+    e = gateway()
+    page = browser.page()
+    page.open(e.url)
+    page.fill("#text", "Is it ready?")
+    page.press("#text", "Enter")
+    page.click("#webhooks summary")
+    for _ in range(20):
+        addsms(e)
+    page.wait("#more", "40 or more new")
+    assert page.count("#webhooks li") == 1
+    assert "Is it ready?" in page.text("#webhooks pre")
+    page.click("#more")
+    page.wait_gone("#more")
+    wait_for("the newest", lambda: page.count("#webhooks li") == 40)
+    page.close()
+
+
+def test_who_writes_comes_up_below_your_phone(gateway, browser):
+    e = gateway()
+    page = browser.page()
+    page.open(e.url)
+    page.wait("#name", "Your phone")
+    for phone in (CUSTOMER, "+493023125507", CUSTOMER):
+        post(f"{e.url}/send", {"phone": phone, "body": "Hello"})
+        wait_for("it above", lambda: page.texts(".row-name")[1] == phone)
+    assert page.texts(".row-name") == ["Your phone", CUSTOMER, "+493023125507"]
     page.close()
 
 
@@ -203,6 +236,36 @@ def test_invented_customers(gateway, browser):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.errors() == []
         page.close()
+
+
+@pytest.mark.parametrize("name", ["phones", "login"])
+def test_start_ends_what_it_started(name, example, top):
+    """When told to; and with the folder of smshook, which ./quickstart down deletes."""
+    e = example("demo" if name == "phones" else name)
+    folder = new_folder(top, "quickstart")
+    shutil.copytree(SOURCE / "examples", folder / "examples", copy_function=shutil.copy,
+                    ignore=shutil.ignore_patterns("node_modules"))
+    programs = new_folder(folder, "bin")
+
+    def start():
+        program = e.launch([folder / "examples/start", name], {
+            "SMSHOOK_URL": e.webhook, "SMSHOOK_BIN": str(programs),
+            "SMSHOOK_DSN": f"{e.cluster.conninfo(e.database)} port=5432"})
+        e.wait_up()
+        return program
+
+    def is_taken():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", e.port)) == 0
+
+    program = start()
+    assert program.stop(signal.SIGTERM) == 0, program.text()
+    assert not is_taken()
+    program = start()
+    shutil.rmtree(folder)
+    assert program.wait() == 1, program.text()
+    assert f"smshook is no longer running: {programs} is gone" in program.text()
+    assert not is_taken()
 
 
 # ------------------------------------------------------------- all of it

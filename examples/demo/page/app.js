@@ -13,10 +13,8 @@ function element(tag, className, text) {
 	return e;
 }
 
-// +12025550147 as +1 202 555 0147
-const spaced = (number) => number.replace(/^(\+1|\+\d\d)?(\d+)$/, (_, country, rest) =>
-	[country, ...rest.match(/\d{3}(?=\d{3})|\d+/g)].filter(Boolean).join(' '));
-const clock = (at) => new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+const clock = (at) => new Date(at).toLocaleTimeString('en-GB',
+	{ hour: '2-digit', minute: '2-digit' });
 
 const hashPhone = () => location.hash.match(/^#(\+?\d{3,15})$/)?.[1];
 
@@ -35,19 +33,25 @@ function phoneOf(number, name) {
 		phones.set(number, p);
 		row.dataset.phone = number;
 		row.firstElementChild.addEventListener('click', () => choose(number));
-		if (name)
-			$('phones').append(row);
-		else
-			$('phones').prepend(row);
+		$('phones').append(row);
+		if (!name)
+			raise(p);
 		paintRow(p);
 	}
 	return p;
 }
 
+// Below "Your phone", which stays where it is: the first.
+function raise({ row }) {
+	const first = $('phones').firstElementChild;
+	if (row !== first && row !== first.nextElementSibling && !row.contains(document.activeElement))
+		first.after(row);
+}
+
 function paintRow(p) {
 	const last = [...p.sms.values()].at(-1);
 	paintAvatar(p.row.querySelector('.avatar'), p);
-	p.row.querySelector('.row-name').textContent = p.name || spaced(p.phone);
+	p.row.querySelector('.row-name').textContent = p.name || p.phone;
 	p.row.querySelector('.row-text').textContent = last?.text ?? 'No messages yet';
 	const unread = [...p.sms.values()].filter((s) => s.way === 'to' && !seen.has(s.id)).length;
 	const badge = p.row.querySelector('.unread');
@@ -64,8 +68,8 @@ function choose(number) {
 	if (before)
 		paintRow(before);
 	paintAvatar($('avatar'), chosen);
-	$('name').textContent = chosen.name || spaced(number);
-	$('phone').textContent = spaced(number);
+	$('name').textContent = chosen.name || number;
+	$('phone').textContent = number;
 	$('phone').hidden = !chosen.name;
 	paintSwitch();
 	fail('error', '');
@@ -82,12 +86,22 @@ function paintSwitch() {
 	$('on').checked = chosen.on;
 	$('on-text').textContent = chosen.on ? 'On' : 'Off';
 	$('send').disabled = $('text').disabled = !chosen.on;
-	$('text').placeholder = chosen.on ? 'Text message' : 'The phone is off: what is sent to it fails';
+	$('text').placeholder = chosen.on ? 'Text message' : 'This phone is off';
 }
 
 // ------------------------------------------------------------- messages
 
 const STATES = { sending: 'Sending …', taken: '✓ Sent', lost: '✗ Lost: the webhook was not taken' };
+
+// Where a text has several lines the browser would leave the bubble wider than the longest.
+function fit(bubble) {
+	const range = document.createRange();
+	range.selectNodeContents(bubble);
+	bubble.style.width = '';
+	const { paddingLeft } = getComputedStyle(bubble);
+	const width = range.getBoundingClientRect().width + 2 * parseFloat(paddingLeft);
+	bubble.style.width = `${Math.ceil(width)}px`;
+}
 
 function showSms(sms) {
 	const list = $('messages');
@@ -102,6 +116,7 @@ function showSms(sms) {
 		text.dir = 'auto';
 		item.append(text, element('small', ''));
 		list.append(item);
+		fit(text);
 	}
 	item.dataset.state = sms.state;
 	item.lastElementChild.textContent =
@@ -113,6 +128,8 @@ function showSms(sms) {
 function takeSms(sms) {
 	const p = phoneOf(sms.phone);
 	p.sms.set(sms.id, sms);
+	if (sms.way === 'from')
+		raise(p);
 	if (p === chosen)
 		showSms(sms);
 	paintRow(p);
@@ -128,22 +145,49 @@ function takePhone({ phone, on }) {
 
 // ------------------------------------------------------------- webhooks
 
-function takeWebhook({ body, status, answer, at }) {
-	const isSms = body.event === 'incoming_sms' || 'address' in body;
+const waiting = []; // while one is open, so that it does not run away
+const isOpen = () => $('webhooks').querySelector('[open]');
+
+function stateOf({ event, address, status, status_message: text = '' }) {
+	if (event === 'incoming_sms' || address)
+		return ['incoming', 'SMS'];
+	const word = status ?? { New: 'queued', Sent: 'sent', Delivered: 'delivered' }[text];
+	if (word)
+		return [word, word[0].toUpperCase() + word.slice(1)];
+	return ['failed', `Failed: ${text[0]?.toLowerCase() ?? ''}${text.slice(1)}`];
+}
+
+function showWebhook({ body, status, answer, at }) {
 	const item = element('li', status === 200 ? 'taken' : 'lost');
 	const more = document.createElement('details');
 	const head = document.createElement('summary');
-	head.append(element('span', 'status', status === 200 ? '✓ 200' : `✗ ${status || 'no answer'}`),
-		element('b', '', isSms ? 'SMS' : (body.status ?? body.status_message).toLowerCase()),
-		element('small', '', (isSms ? 'from ' : 'to ')
-			+ spaced(body.phone ?? body.sendto ?? body.address)),
-		element('time', '', new Date(at).toLocaleTimeString()));
+	const [state, text] = stateOf(body);
+	head.append(element('b', `state ${state}`, text),
+		element('small', 'status', status ? `smshook: ${status}` : 'no answer'),
+		element('small', 'whose', (state === 'incoming' ? 'from ' : 'to ')
+			+ (body.phone ?? body.sendto ?? body.address)),
+		element('time', '', clock(at)));
 	more.append(head, element('pre', '', JSON.stringify(body, null, 1)),
 		element('pre', 'answer', answer));
+	more.addEventListener('toggle', showWaiting);
 	item.append(more);
 	$('webhooks').prepend(item);
 	while ($('webhooks').childElementCount > 40)
 		$('webhooks').lastElementChild.remove();
+}
+
+function showWaiting() {
+	if (!isOpen())
+		waiting.splice(0).forEach(showWebhook);
+	$('more').hidden = !waiting.length;
+	$('more').textContent = `${waiting.length === 40 ? '40 or more' : waiting.length} new: show`;
+}
+
+function takeWebhook(webhook) {
+	waiting.push(webhook);
+	if (waiting.length > 40)
+		waiting.shift();
+	showWaiting();
 }
 
 // ---------------------------------------------------------- the gateway
@@ -154,9 +198,11 @@ function setUp({ number, pages, phones: known }) {
 	phones.clear();
 	$('phones').replaceChildren();
 	$('webhooks').replaceChildren();
+	waiting.length = 0;
 	for (const { phone, name } of known)
 		phoneOf(phone, name);
-	$('number').textContent = spaced(number);
+	$('number').textContent = number.replaceAll(' ', '');
+	$('yours').textContent = known[0].phone;
 	$('pages').replaceChildren(...Object.entries(pages).map(([name, address]) => {
 		const link = element('a', '', name.replaceAll('_', ' '));
 		link.href = address;
@@ -211,8 +257,12 @@ $('text').addEventListener('keydown', (event) => {
 document.querySelector('.quick').addEventListener('click', ({ target }) => {
 	if (!target.matches('button') || !chosen.on)
 		return;
-	$('text').value = `${target.textContent} `;
+	$('text').value = target.dataset.text ?? `${target.textContent} `;
 	$('text').focus();
+});
+$('more').addEventListener('click', () => {
+	for (const open of $('webhooks').querySelectorAll('[open]'))
+		open.open = false; // and its event shows them
 });
 $('on').addEventListener('change', () =>
 	post('switch', { phone: chosen.phone, on: $('on').checked ? '1' : '0' }));
@@ -226,6 +276,7 @@ $('other').addEventListener('submit', (event) => {
 		choose(number);
 	}
 });
+addEventListener('resize', () => $('messages').querySelectorAll('p').forEach(fit));
 addEventListener('hashchange', () => {
 	if (hashPhone())
 		choose(hashPhone());

@@ -67,7 +67,7 @@ function time_tag(int $seconds, ?string $text = null): string
 function state(?array $open, int $n_list, int $n_thread): array
 {
 	$list = conversations(min($n_list, 5000));
-	$messages = $open ? messages($open, min($n_thread, 5000)) : [];
+	$messages = $open ? messages($open['id'], min($n_thread, 5000)) : [];
 	$seen = array_column(array_filter($messages, fn ($m) => $m['direction'] === 'in'), 'id');
 	return [
 		'unread' => $list[0]['all_unread'] ?? 0,
@@ -108,13 +108,13 @@ function show_list(array $conversations, ?array $open, int $max): void
 
 function show_conversation(array $c, bool $is_open): void
 {
-	$time = day_name(local($c['at']), 'j M'); ?>
+	$time = day_name(local($c['seconds']), 'j M'); ?>
 <li id="c<?= $c['id'] ?>" data-unread="<?= $c['unread'] ?>"
 	class="<?= $c['unread'] ? 'unread' : 'read' ?><?= $is_open ? ' current' : '' ?>">
 	<a href="./?c=<?= $c['id'] ?>"<?= $is_open ? ' aria-current="page"' : '' ?>>
 		<?= face($c) ?>
 		<span class="name"><bdi><?= e($c['phone']) ?></bdi></span>
-		<?= time_tag($c['at'], $time === 'Today' ? null : $time) ?>
+		<?= time_tag($c['seconds'], $time === 'Today' ? null : $time) ?>
 		<span class="preview" dir="auto"><?php if ($c['is_ours']): ?><bdi>You: </bdi><?php endif;
 		if ($c['is_lost']): ?><bdi class="bad"><?= icon('cross') ?><span class="hidden">not
 			delivered</span> </bdi><?php endif;

@@ -7,11 +7,10 @@ require __DIR__ . '/lib/base.php';
 require __DIR__ . '/lib/gateway.php';
 require __DIR__ . '/lib/hours.php';
 
-const CONSUMER = 'inbox-answers';
 const TRIES = 5; // while the gateway cannot be reached; after 2, 4, 8, 16 s
 
 /** One a customer and day, and none while an agent talks with the customer. */
-function answer_automatically(string $phone, DateTimeInterface $now): void
+function answer_automatically(string $phone): void
 {
 	query("with c as (insert into inbox.conversation as c (phone) values (?)
 			on conflict (phone) do update set phone = c.phone returning id)
@@ -19,9 +18,9 @@ function answer_automatically(string $phone, DateTimeInterface $now): void
 		select c.id, ?, 'inbox', ? from c
 		where not exists (select from inbox.reply r where r.conversation_id = c.id
 			and r.automatic_day is null and r.created_at > now() - interval '1 hour')
-		on conflict (conversation_id, automatic_day) do nothing", $phone,
-		setting('AUTO_ANSWER', 'Thank you. We are out of the office now, and answer when we are back.'),
-		$now->format('Y-m-d'));
+		on conflict (conversation_id, automatic_day) do nothing", $phone, setting('AUTO_ANSWER',
+		'Thank you. We are out of the office now, and answer when we are back.'),
+		office_time()->format('Y-m-d'));
 }
 
 /** Not answered: names, short codes, ourselves, and what waited for an hour: an outage must not
@@ -31,16 +30,18 @@ function answer_automatically(string $phone, DateTimeInterface $now): void
  * error the lease ends, and it is claimed again; in the end it is a dead letter. */
 function answer_next(string $hours): bool
 {
-	$event = query("select id, left(phone, 250) as phone, received_at > now() - interval '1 hour'
-			and phone ~ '^[+]?[0-9]{7,15}$' and phone is distinct from sms.phone_number(?) as is_answerable
-		from sms.claim(?, 1, '1 minute', '{incoming_sms}')", setting('SMS_NUMBER', ''), CONSUMER)->fetch();
+	$event = query("select id, left(phone, 250) as phone, phone ~ '^[+]?[0-9]{7,15}$'
+			and phone is distinct from sms.phone_number(?)
+			and received_at > now() - interval '1 hour' as is_answerable
+		from sms.claim('inbox-answers', 1, '1 minute', '{incoming_sms}')",
+		setting('SMS_NUMBER', ''))->fetch();
 	if ($event) {
 		db()->beginTransaction();
 		if ($event['is_answerable'] && !is_open($hours, office_time())) {
-			answer_automatically($event['phone'], office_time());
+			answer_automatically($event['phone']);
 		}
-		$is_ours = query('select sms.done(?, ?)', CONSUMER, "{{$event['id']}}")->fetchColumn();
-		$is_ours ? db()->commit() : db()->rollBack(); // else another worker has done it
+		$done = query("select sms.done('inbox-answers', array[?::bigint])", $event['id']);
+		$done->fetchColumn() === 1 ? db()->commit() : db()->rollBack(); // else another worker has done it
 	}
 	return (bool) $event;
 }
@@ -51,14 +52,14 @@ function take(): array|false
 {
 	return query("update inbox.reply r
 		set state = 'sending', due_at = now(), attempts = r.attempts + 1
-		where r.state = 'waiting' and r.id = (select w.id from inbox.reply w
-			join inbox.conversation c on c.id = w.conversation_id
+		from inbox.conversation p
+		where p.id = r.conversation_id and r.state = 'waiting' and r.id = (
+			select w.id from inbox.reply w join inbox.conversation c on c.id = w.conversation_id
 			where w.state = 'waiting' and w.due_at <= now() and not exists (
 				select from inbox.reply o where o.conversation_id = w.conversation_id
 				and (o.state = 'waiting' and o.id < w.id or inbox.state_now(o) = 'sending'))
 			order by w.id limit 1 for update of c skip locked)
-		returning r.id, r.attempts, r.body,
-			(select c.phone from inbox.conversation c where c.id = r.conversation_id)")->fetch();
+		returning r.id, r.attempts, r.body, p.phone")->fetch();
 }
 
 /** Of this attempt alone: an agent may have begun another meanwhile. */
@@ -90,15 +91,15 @@ function work(string $hours): void
 	error_log('inbox: the worker is ready');
 	for (; ; pcntl_signal_dispatch()) { // SIGTERM ends it here, where nothing is under way
 		$sync = query('select inbox.sync()')->fetchColumn();
-		if (!array_filter([$sync, send_next(), answer_next($hours)])) {
-			db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 5000);
-		}
+		$is_busy = array_filter([$sync, send_next(), answer_next($hours)]);
+		$is_busy || db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 5000);
 	}
 }
 
 try {
 	$hours = setting('OFFICE_HOURS', 'Mon-Fri 09:00-17:00');
-	[is_open($hours, office_time()), setting('SMS_GATEWAY_TOKEN'), setting('SMS_DEVICE_ID')];
+	is_open($hours, office_time());
+	array_map(setting(...), ['SMS_GATEWAY_TOKEN', 'SMS_DEVICE_ID']);
 } catch (Exception $e) { // a setting is missing or wrong
 	report($e);
 	exit(78);

@@ -36,5 +36,5 @@ function report(Throwable $e): void
 	$state = $e->errorInfo[0] ?? '';
 	$is_harmless = preg_match('/^($|HY|08|28|3D|53|57)/', $state);
 	$what = $is_harmless ? strtok($e->getMessage(), "\n") : "SQLSTATE $state";
-	error_log('inbox: ' . get_class($e) . ": $what, " . basename($e->getFile()) . ':' . $e->getLine());
+	error_log('inbox: ' . $e::class . ": $what, " . basename($e->getFile()) . ':' . $e->getLine());
 }

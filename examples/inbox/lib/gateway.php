@@ -35,11 +35,10 @@ function send_sms(string $phone, string $body): array
 function read_answer(int $status, string $text): array
 {
 	$answer = json_decode(str_replace('\u0000', '', $text), true); // PostgreSQL has no such texts
-	$error = $answer['error'] ?? null;
-	if (in_array($error, [0, '0', false], true)) {
+	if (in_array($answer['error'] ?? null, [0, '0', false], true)) {
 		$id = $answer['sms_id'] ?? null;
 		return ['sent', is_int($id) || is_string($id) ? (string) $id : null, null];
-	} elseif ($error !== null) {
+	} elseif (isset($answer['error'])) {
 		$why = is_string($answer['message'] ?? null) ? $answer['message'] : '';
 		$why = preg_replace('/^.{200}\K.*/su', '', $why);
 		return ['refused', null, $why ?: 'The gateway gave no reason.'];

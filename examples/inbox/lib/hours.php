@@ -15,9 +15,10 @@ function is_open(string $hours, DateTimeInterface $at): bool
 	}
 	$days = 'Mon|Tue|Wed|Thu|Fri|Sat|Sun';
 	$time = '(?:[01]\d|2[0-3]):[0-5]\d|24:00';
+	$range = "/^($days)(?:-($days))?\s+($time)-($time)$/D";
 	$is_open = false;
 	foreach (explode(',', $hours) as $part) { // all of them, for a mistake is to be told
-		if (!preg_match("/^($days)(?:-($days))?\s+($time)-($time)$/D", trim($part), $m) || $m[3] >= $m[4]) {
+		if (!preg_match($range, trim($part), $m) || $m[3] >= $m[4]) {
 			throw new InvalidArgumentException(
 				"OFFICE_HOURS: '$part' is not like 'Mon-Fri 09:00-17:00', 'never' or 'always'");
 		}

@@ -9,9 +9,8 @@ const NUMBER = '/^\+?\d{3,15}$/D'; // a name, such as Vodafone, cannot be answer
 function conversations(int $max): array
 {
 	query('select inbox.sync()');
-	return query('select o.*, extract(epoch from o.at)::bigint as seconds,
-			(select count(*) from inbox.conversation where unread > 0) as all_unread
-		from inbox.overview o order by (o.unread > 0) desc, o.at desc, o.id limit ?', $max)->fetchAll();
+	return query('select *, (select count(*) from inbox.conversation where unread > 0) as all_unread
+		from inbox.overview order by (unread > 0) desc, at desc, id limit ?', $max)->fetchAll();
 }
 
 function conversation(int $id): array
@@ -23,10 +22,8 @@ function conversation(int $id): array
 /** Both directions, oldest first, and what became of each reply. */
 function messages(int $conversation_id, int $max): array
 {
-	return array_reverse(query('select m.*, extract(epoch from m.at)::bigint as seconds,
-			extract(epoch from m.occurred_at)::bigint as occurred
-		from inbox.message m where m.conversation_id = ?
-		order by m.at desc, m.direction desc, m.id desc limit ?', $conversation_id, $max)->fetchAll());
+	return array_reverse(query('select * from inbox.message where conversation_id = ?
+		order by at desc, direction desc, id desc limit ?', $conversation_id, $max)->fetchAll());
 }
 
 /** What came after what the agent has seen stays unread. */
@@ -43,13 +40,13 @@ function reply(array $conversation, string $key, string $body, string $author): 
 	$body = trim(str_replace(["\r\n", "\r"], "\n", $body));
 	if (!preg_match('/^[^\0]{1,' . MAX_BODY . '}$/Du', $body)
 		|| !preg_match(NUMBER, $conversation['phone']) || !preg_match('/^[0-9a-f]{32}$/D', $key)) {
-		throw new DomainException('A reply has 1 to ' . MAX_BODY . ' characters and goes to a number.', 422);
+		throw new DomainException('A reply has 1 to ' . MAX_BODY . ' letters, to a number.', 422);
 	}
 	query('insert into inbox.reply as r (conversation_id, key, body, author) values (?, ?, ?, ?)
 		on conflict (key) do update set key = r.key
 			where r.conversation_id = excluded.conversation_id and r.body = excluded.body
 		returning id', $conversation['id'], $key, $body, $author)->fetch()
-		?: throw new DomainException('Another reply was sent from this form; load the page again.', 409);
+		?: throw new DomainException('This form has sent another reply: load it again.', 409);
 }
 
 /** The agent's own decision, for what was refused or may have been sent. */

@@ -39,9 +39,9 @@ function icon(string $name): string
 
 // ------------------------------------------------------------------- times
 
-function local(int $seconds): DateTimeImmutable
+function local(string $at): DateTimeImmutable
 {
-	return office_time()->setTimestamp($seconds);
+	return (new DateTimeImmutable($at))->setTimezone(office_time()->getTimezone());
 }
 
 function day_name(DateTimeImmutable $at, string $usual): string
@@ -55,9 +55,9 @@ function day_name(DateTimeImmutable $at, string $usual): string
 	};
 }
 
-function time_tag(int $seconds, ?string $text = null): string
+function time_tag(string $at, ?string $text = null): string
 {
-	$at = local($seconds);
+	$at = local($at);
 	return '<time datetime="' . $at->format('c') . '">' . e($text ?? $at->format('H:i')) . '</time>';
 }
 
@@ -108,13 +108,13 @@ function show_list(array $conversations, ?array $open, int $max): void
 
 function show_conversation(array $c, bool $is_open): void
 {
-	$time = day_name(local($c['seconds']), 'j M'); ?>
+	$time = day_name(local($c['at']), 'j M'); ?>
 <li id="c<?= $c['id'] ?>" data-unread="<?= $c['unread'] ?>"
 	class="<?= $c['unread'] ? 'unread' : 'read' ?><?= $is_open ? ' current' : '' ?>">
 	<a href="./?c=<?= $c['id'] ?>"<?= $is_open ? ' aria-current="page"' : '' ?>>
 		<?= face($c) ?>
 		<span class="name"><bdi><?= e($c['phone']) ?></bdi></span>
-		<?= time_tag($c['seconds'], $time === 'Today' ? null : $time) ?>
+		<?= time_tag($c['at'], $time === 'Today' ? null : $time) ?>
 		<span class="preview" dir="auto"><?php if ($c['is_ours']): ?><bdi>You: </bdi><?php endif;
 		if ($c['is_lost']): ?><bdi class="bad"><?= icon('cross') ?><span class="hidden">not
 			delivered</span> </bdi><?php endif;
@@ -140,7 +140,7 @@ function show_thread(array $messages, int $max): void
 	}
 	$day = '';
 	foreach ($messages as $m) {
-		$at = local($m['seconds']);
+		$at = local($m['at']);
 		if ($day !== $at->format('Ymd')) {
 			$day = $at->format('Ymd');
 			echo "<li id=\"d$day\" class=\"day\">", e(day_name($at, 'l, j F Y')), "</li>\n";
@@ -151,7 +151,7 @@ function show_thread(array $messages, int $max): void
 
 function show_incoming(array $m): void
 {
-	$is_late = $m['occurred'] !== null && $m['seconds'] - $m['occurred'] > 600; ?>
+	$is_late = $m['occurred_at'] && strtotime($m['at']) - strtotime($m['occurred_at']) > 600; ?>
 <li id="in<?= $m['id'] ?>" class="in">
 	<?php if ((string) $m['body'] !== ''): ?>
 	<p dir="auto"><?= e($m['body']) ?></p>
@@ -159,8 +159,8 @@ function show_incoming(array $m): void
 	<p><a href="<?= e($m['media_url']) ?>" target="_blank" rel="noopener noreferrer">Open the
 		picture</a></p>
 	<?php endif ?>
-	<footer><?= time_tag($m['seconds']) ?>
-		<?= $is_late ? 'written ' . local($m['occurred'])->format('j M H:i') : '' ?></footer>
+	<footer><?= time_tag($m['at']) ?>
+		<?= $is_late ? 'written ' . local($m['occurred_at'])->format('j M H:i') : '' ?></footer>
 </li>
 <?php
 }
@@ -170,7 +170,7 @@ function show_reply(array $m): void
 	$state = $m['state'] === 'sent' && $m['status'] ? "sent {$m['status']}" : $m['state'];
 	[$icon, $class, $words, $again] = STATES[$state];
 	$why = $m['error'] ?? match (true) {
-		$state === 'waiting' && time() - $m['seconds'] > 60
+		$state === 'waiting' && time() - strtotime($m['at']) > 60
 			=> 'Nobody sends it: does the worker run?',
 		$m['status_text'] === $m['status'] => null,
 		in_array($m['status'], ['failed', 'unknown'], true) => $m['status_text'],
@@ -180,7 +180,7 @@ function show_reply(array $m): void
 	<p dir="auto"><?= e($m['body']) ?></p>
 	<footer>
 		<bdi><?= $m['is_automatic'] ? 'Automatic answer' : e($m['author']) ?></bdi>
-		<?= time_tag($m['seconds']) ?>
+		<?= time_tag($m['at']) ?>
 		<span class="state <?= $class ?>"><?= icon($icon), $words ?></span>
 	</footer>
 	<?php if ($why !== null): ?>

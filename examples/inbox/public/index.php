@@ -7,39 +7,23 @@ require __DIR__ . '/../lib/inbox.php';
 require __DIR__ . '/../lib/hours.php';
 require __DIR__ . '/../lib/page.php';
 
-/** Whom the web server has let in. */
-function agent(): string
-{
-	return setting('REMOTE_USER', 'support');
-}
-
 function number(mixed $value): int
 {
 	return filter_var($value, FILTER_VALIDATE_INT, ['options' => ['min_range' => 1]])
 		?: throw new DomainException('This is not a number.', 400);
 }
 
-function wants_json(): bool
-{
-	return str_contains($_SERVER['HTTP_ACCEPT'] ?? '', 'json');
-}
-
-/** What of the page changes, for app.js; else the page. */
+/** The data for app.js, else the page. */
 function answer(array $data, callable $show): void
 {
-	if (wants_json()) {
-		header('Content-Type: application/json');
-		echo json_encode($data, JSON_THROW_ON_ERROR);
-	} else {
-		$show();
-	}
+	echo WANTS_JSON ? json_encode($data, JSON_THROW_ON_ERROR) : html($show);
 }
 
 function show(): void
 {
 	$open = isset($_GET['c']) ? conversation(number($_GET['c'])) : null;
 	$state = state($open, number($_GET['list'] ?? 100), number($_GET['thread'] ?? 200));
-	answer($state, fn () => show_page($state, $open, agent()));
+	answer($state, fn () => show_page($state, $open, AGENT));
 }
 
 /** Not a status of what others than the inbox have sent. */
@@ -62,37 +46,38 @@ function stream_events(): void
 	for ($end = time() + 55; time() < $end; ) { // then the browser comes back
 		echo $line;
 		flush(); // ends this when the browser has gone
-		$notification = db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
-		$line = $notification && is_news($notification) ? "data: news\n\n" : "event: alive\ndata:\n\n";
+		$told = db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
+		$line = $told && is_news($told) ? "data: news\n\n" : "event: alive\ndata:\n\n";
 	}
 }
 
 /** A form of another site comes with that site's origin; browsers see to it. */
-function check_origin(): void
+function is_own_form(): bool
 {
+	$site = $_SERVER['HTTP_SEC_FETCH_SITE'] ?? null;
 	$origin = preg_replace('~^https?://~', '', $_SERVER['HTTP_ORIGIN'] ?? '');
-	$is_ours = $origin === ($_SERVER['HTTP_HOST'] ?? null);
-	if (($_SERVER['HTTP_SEC_FETCH_SITE'] ?? ($is_ours ? 'same-origin' : '')) !== 'same-origin') {
-		throw new DomainException('This form was not sent by a page of the inbox.', 403);
-	}
+	return $site !== null ? $site === 'same-origin' : $origin === ($_SERVER['HTTP_HOST'] ?? null);
 }
 
 function take_form(string $name, array $form): void
 {
-	check_origin();
+	is_own_form() ?: throw new DomainException('This form is not of a page of the inbox.', 403);
 	$id = $name === 'again' ? send_again(number($form['id'] ?? '')) : number($form['c'] ?? '');
 	if ($name === 'reply') {
-		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', agent());
+		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', AGENT);
 	} elseif ($name === 'read') {
 		mark_read($id, number($form['seen'] ?? ''));
 	}
-	header("Location: ./?c=$id", true, wants_json() ? 204 : 303);
+	header("Location: ./?c=$id", true, WANTS_JSON ? 204 : 303);
 }
 
-header("Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-	. "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
+define('AGENT', setting('REMOTE_USER', 'support')); // whom the web server has let in
+define('WANTS_JSON', str_contains($_SERVER['HTTP_ACCEPT'] ?? '', 'json')); // app.js
+header('Content-Type: ' . (WANTS_JSON ? 'application/json' : 'text/html'));
+header("Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+	. "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+	. "frame-ancestors 'none'");
 header('X-Content-Type-Options: nosniff');
-header('Referrer-Policy: same-origin');
 header('Cache-Control: no-store');
 try {
 	$path = (string) parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
@@ -100,16 +85,16 @@ try {
 	match ("{$_SERVER['REQUEST_METHOD']} $route") {
 		'GET ' => show(),
 		'GET events' => stream_events(),
-		'POST reply', 'POST again', 'POST read' => take_form($route, array_filter($_POST, 'is_string')),
+		'POST reply', 'POST again', 'POST read'
+			=> take_form($route, array_filter($_POST, 'is_string')),
 		default => throw new DomainException('There is no such page.', 404),
 	};
 } catch (DomainException | PDOException $e) {
-	$is_fault = $e instanceof PDOException;
-	$is_fault && report($e);
+	[$status, $why] = $e instanceof DomainException ? [$e->getCode(), $e->getMessage()]
+		: [503, 'The database cannot be reached now. This page tries again by itself.'];
+	$status === 503 && report($e);
 	if (!headers_sent()) { // else it was events: the browser comes back
-		http_response_code($is_fault ? 503 : $e->getCode());
-		$message = $is_fault ? 'The database cannot be reached now. This page tries again by itself.'
-			: $e->getMessage();
-		answer(['error' => $message], fn () => show_error($message, $is_fault));
+		http_response_code($status);
+		answer(['error' => $why], fn () => show_error($why, $status === 503));
 	}
 }

@@ -41,7 +41,8 @@ function answer_next(string $hours): bool
 			answer_automatically($event['phone']);
 		}
 		$done = query("select sms.done('inbox-answers', array[?::bigint])", $event['id']);
-		$done->fetchColumn() === 1 ? db()->commit() : db()->rollBack(); // else another worker has done it
+		// 0: the lease had ended, and another worker has done it
+		$done->fetchColumn() === 1 ? db()->commit() : db()->rollBack();
 	}
 	return (bool) $event;
 }
@@ -50,8 +51,7 @@ function answer_next(string $hours): bool
  * it may have been sent: only an agent sends it again. */
 function take(): array|false
 {
-	return query("update inbox.reply r
-		set state = 'sending', due_at = now(), attempts = r.attempts + 1
+	return query("update inbox.reply r set state = 'sending', due_at = now(), attempts = attempts + 1
 		from inbox.conversation p
 		where p.id = r.conversation_id and r.state = 'waiting' and r.id = (
 			select w.id from inbox.reply w join inbox.conversation c on c.id = w.conversation_id
@@ -76,12 +76,13 @@ function note(array $reply, string $state, ?string $message_id, ?string $error):
 
 function send_next(): bool
 {
-	static $result = null; // is kept until the database has it, however long that is away
+	static $result = null; // kept until the database has it, however long that is away
 	if (!$result && $reply = take()) {
 		$result = [$reply, ...send_sms($reply['phone'], $reply['body'])];
 	}
-	$result && note(...$result);
-	[$is_busy, $result] = [(bool) $result, null];
+	$is_busy = (bool) $result;
+	$is_busy && note(...$result);
+	$result = null;
 	return $is_busy;
 }
 
@@ -89,9 +90,10 @@ function work(string $hours): void
 {
 	db(true)->exec('listen sms_event; listen inbox'); // first listen, then look
 	error_log('inbox: the worker is ready');
-	for (; ; pcntl_signal_dispatch()) { // SIGTERM ends it here, where nothing is under way
+	while (true) {
 		$sync = query('select inbox.sync()')->fetchColumn();
 		$is_busy = array_filter([$sync, send_next(), answer_next($hours)]);
+		pcntl_signal_dispatch(); // SIGTERM ends it here, where nothing is under way
 		$is_busy || db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 5000);
 	}
 }

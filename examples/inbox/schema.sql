@@ -88,6 +88,30 @@ create or replace view inbox.answer as
 	) m on true;
 comment on view inbox.answer is 'The replies, with their delivery status.';
 
+create or replace view inbox.overview as
+	select c.id, c.phone, c.unread, c.at, x.is_ours,
+		left(case when x.is_ours then r.body else e.body end, 200) as preview,
+		e.media_url is not null as is_picture,
+		x.is_ours and (r.state in ('refused', 'unknown') or r.status = 'failed') as is_lost
+	from inbox.conversation c
+	left join sms.event e on e.id = c.last_event_id
+	left join lateral (select a.* from inbox.answer a
+		where a.conversation_id = c.id and not a.is_automatic order by a.id desc limit 1) r on true
+	cross join lateral (select r.id is not null
+		and (e.id is null or r.created_at > e.received_at)) x(is_ours);
+comment on view inbox.overview is 'The conversations, each with its newest message.';
+
+create or replace view inbox.message as
+	select c.id as conversation_id, 'in' as direction, s.id, s.received_at as at,
+		s.occurred_at, s.body, s.media_url, null as author, null::boolean as is_automatic,
+		null as state, null as error, null as status, null as status_text
+	from inbox.conversation c join sms.incoming_sms s on s.phone = c.phone
+	union all
+	select a.conversation_id, 'out', a.id, a.created_at, null, a.body, null, a.author,
+		a.is_automatic, a.state, a.error, a.status, a.status_text
+	from inbox.answer a;
+comment on view inbox.message is 'Both directions of a conversation.';
+
 -- inbox.sync: counts new SMS into the conversations, each exactly once.  Who comes
 -- second waits, so that the list that is read next has them.
 create or replace function inbox.sync() returns boolean

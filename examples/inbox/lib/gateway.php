@@ -4,19 +4,18 @@ declare(strict_types=1);
 
 /** @return array{string, ?string, ?string} state, message id, error
  *
- * sent, refused: the gateway has said so.  unreached: no connection, so nothing was
+ * sent, refused: the gateway has said so.  waiting: no connection, so nothing was
  * sent.  unknown: it was handed over, and there was no answer that one can read. */
 function send_sms(string $phone, string $body): array
 {
 	$is_connected = false;
 	$context = stream_context_create(['http' => [
 		'method' => 'POST',
-		'header' => ['Content-Type: application/x-www-form-urlencoded', 'Connection: close'],
+		'header' => 'Content-Type: application/x-www-form-urlencoded',
 		'content' => http_build_query([
 			'token' => setting('SMS_GATEWAY_TOKEN'), 'sendto' => $phone, 'body' => $body,
 			'device_id' => setting('SMS_DEVICE_ID'), 'sim' => setting('SMS_SIM', '0'),
 		]),
-		'protocol_version' => 1.1,
 		'timeout' => (float) setting('SMS_GATEWAY_TIMEOUT', '10'),
 		'follow_location' => 0,
 		'ignore_errors' => true, // the body says why
@@ -27,22 +26,22 @@ function send_sms(string $phone, string $body): array
 	$stream = @fopen($url, 'rb', false, $context);
 	if (!$stream) {
 		return $is_connected ? ['unknown', null, 'The gateway did not answer.']
-			: ['unreached', null, 'The gateway cannot be reached.'];
+			: ['waiting', null, 'The gateway cannot be reached.'];
 	}
-	preg_match('~^HTTP/\S+ (\d+)~', stream_get_meta_data($stream)['wrapper_data'][0] ?? '', $m);
-	return read_answer((int) ($m[1] ?? 0), (string) @stream_get_contents($stream, 65536));
+	$status = explode(' ', stream_get_meta_data($stream)['wrapper_data'][0] ?? '')[1] ?? 0;
+	return read_answer((int) $status, (string) @stream_get_contents($stream, 65536));
 }
 
 function read_answer(int $status, string $text): array
 {
-	$answer = json_decode($text, true);
-	if (is_array($answer) && in_array($answer['error'] ?? null, [0, '0', false], true)) {
+	$answer = json_decode(str_replace('\u0000', '', $text), true); // PostgreSQL has no such texts
+	if (in_array($answer['error'] ?? null, [0, '0', false], true)) {
 		$id = $answer['sms_id'] ?? null;
 		return ['sent', is_int($id) || is_string($id) ? (string) $id : null, null];
 	} elseif (isset($answer['error'])) {
-		$why = is_string($answer['message'] ?? null) ? str_replace("\0", '', $answer['message']) : '';
-		preg_match('/^.{0,200}/su', $why, $m);
-		return ['refused', null, $m[0] ?: 'The gateway gave no reason.'];
+		$why = is_string($answer['message'] ?? null) ? $answer['message'] : '';
+		$why = preg_replace('/^.{200}\K.*/su', '', $why);
+		return ['refused', null, $why ?: 'The gateway gave no reason.'];
 	}
 	return $status >= 300 && $status < 500
 		? ['refused', null, "The gateway answered HTTP $status."]

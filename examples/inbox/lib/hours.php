@@ -13,17 +13,17 @@ function is_open(string $hours, DateTimeInterface $at): bool
 	if ($hours === 'never' || $hours === 'always') {
 		return $hours === 'always';
 	}
-	$days = ['Mon' => 1, 'Tue' => 2, 'Wed' => 3, 'Thu' => 4, 'Fri' => 5, 'Sat' => 6, 'Sun' => 7];
-	$day = implode('|', array_keys($days));
+	$days = 'Mon|Tue|Wed|Thu|Fri|Sat|Sun';
 	$time = '(?:[01]\d|2[0-3]):[0-5]\d|24:00';
+	$range = "/^($days)(?:-($days))?\s+($time)-($time)$/D";
 	$is_open = false;
 	foreach (explode(',', $hours) as $part) { // all of them, for a mistake is to be told
-		if (!preg_match("/^($day)(?:-($day))?\s+($time)-($time)$/D", trim($part), $m) || $m[3] >= $m[4]) {
+		if (!preg_match($range, trim($part), $m) || $m[3] >= $m[4]) {
 			throw new InvalidArgumentException(
 				"OFFICE_HOURS: '$part' is not like 'Mon-Fri 09:00-17:00', 'never' or 'always'");
 		}
-		[$from, $to, $today] = [$days[$m[1]], $days[$m[2] ?: $m[1]], (int) $at->format('N')];
-		$is_day = $from <= $to ? $from <= $today && $today <= $to : $from <= $today || $today <= $to;
+		$after = fn (string $day) => (strpos($days, $day) - strpos($days, $m[1]) + 28) % 28;
+		$is_day = $after($at->format('D')) <= $after($m[2] ?: $m[1]);
 		$is_open = $is_open || $is_day && $m[3] <= $at->format('H:i') && $at->format('H:i') < $m[4];
 	}
 	return $is_open;

@@ -9,19 +9,8 @@ const NUMBER = '/^\+?\d{3,15}$/D'; // a name, such as Vodafone, cannot be answer
 function conversations(int $max): array
 {
 	query('select inbox.sync()');
-	return query("select c.id, c.phone, c.unread, extract(epoch from c.at)::bigint as at,
-			left(case when x.is_ours then r.body else e.body end, 200) as preview, x.is_ours,
-			e.media_url is not null as is_picture,
-			(select count(*) from inbox.conversation where unread > 0) as all_unread,
-			x.is_ours and (r.state in ('refused', 'unknown') or r.status = 'failed') as is_lost
-		from inbox.conversation c
-		left join sms.event e on e.id = c.last_event_id
-		left join lateral (select a.* from inbox.answer a
-			where a.conversation_id = c.id and not a.is_automatic
-			order by a.id desc limit 1) r on true
-		cross join lateral (select r.id is not null
-			and (e.id is null or r.created_at > e.received_at)) x(is_ours)
-		order by (c.unread > 0) desc, c.at desc, c.id limit ?", $max)->fetchAll();
+	return query('select *, (select count(*) from inbox.conversation where unread > 0) as all_unread
+		from inbox.overview order by (unread > 0) desc, at desc, id limit ?', $max)->fetchAll();
 }
 
 function conversation(int $id): array
@@ -31,20 +20,10 @@ function conversation(int $id): array
 }
 
 /** Both directions, oldest first, and what became of each reply. */
-function messages(array $conversation, int $max): array
+function messages(int $conversation_id, int $max): array
 {
-	return array_reverse(query("select 'in' as direction, s.id, s.received_at as at,
-			extract(epoch from s.received_at)::bigint as seconds,
-			extract(epoch from s.occurred_at)::bigint as occurred, s.body, s.media_url,
-			null as author, null as is_automatic, null as state, null as error,
-			null as status, null as status_text
-		from sms.incoming_sms s where s.phone = ?
-		union all
-		select 'out', a.id, a.created_at, extract(epoch from a.created_at)::bigint, null, a.body,
-			null, a.author, a.is_automatic, a.state, a.error, a.status, a.status_text
-		from inbox.answer a where a.conversation_id = ?
-		order by at desc, direction desc, id desc limit ?",
-		$conversation['phone'], $conversation['id'], $max)->fetchAll());
+	return array_reverse(query('select * from inbox.message where conversation_id = ?
+		order by at desc, direction desc, id desc limit ?', $conversation_id, $max)->fetchAll());
 }
 
 /** What came after what the agent has seen stays unread. */
@@ -59,17 +38,15 @@ function mark_read(int $id, int $seen): void
 function reply(array $conversation, string $key, string $body, string $author): void
 {
 	$body = trim(str_replace(["\r\n", "\r"], "\n", $body));
-	if (!preg_match('/^[^\0]{1,' . MAX_BODY . '}$/Du', $body)) {
-		throw new DomainException('A reply has 1 to ' . MAX_BODY . ' characters.', 422);
-	} elseif (!preg_match(NUMBER, $conversation['phone']) || !preg_match('/^[0-9a-f]{32}$/D', $key)) {
-		throw new DomainException('This sender has a name instead of a number, or the form no key.', 422);
+	if (!preg_match('/^[^\0]{1,' . MAX_BODY . '}$/Du', $body)
+		|| !preg_match(NUMBER, $conversation['phone']) || !preg_match('/^[0-9a-f]{32}$/D', $key)) {
+		throw new DomainException('A reply has 1 to ' . MAX_BODY . ' letters, to a number.', 422);
 	}
-	query('insert into inbox.reply (conversation_id, key, body, author) values (?, ?, ?, ?)
-		on conflict (key) do nothing', $conversation['id'], $key, $body, $author);
-	if (!query('select 1 from inbox.reply where key = ? and conversation_id = ? and body = ?',
-		$key, $conversation['id'], $body)->fetch()) {
-		throw new DomainException('Another reply was sent from this form; load the page again.', 409);
-	}
+	query('insert into inbox.reply as r (conversation_id, key, body, author) values (?, ?, ?, ?)
+		on conflict (key) do update set key = r.key
+			where r.conversation_id = excluded.conversation_id and r.body = excluded.body
+		returning id', $conversation['id'], $key, $body, $author)->fetch()
+		?: throw new DomainException('This form has sent another reply: load it again.', 409);
 }
 
 /** The agent's own decision, for what was refused or may have been sent. */

@@ -39,9 +39,9 @@ function icon(string $name): string
 
 // ------------------------------------------------------------------- times
 
-function local(int $seconds): DateTimeImmutable
+function local(string $at): DateTimeImmutable
 {
-	return office_time()->setTimestamp($seconds);
+	return (new DateTimeImmutable($at))->setTimezone(office_time()->getTimezone());
 }
 
 function day_name(DateTimeImmutable $at, string $usual): string
@@ -55,9 +55,9 @@ function day_name(DateTimeImmutable $at, string $usual): string
 	};
 }
 
-function time_tag(int $seconds, ?string $text = null): string
+function time_tag(string $at, ?string $text = null): string
 {
-	$at = local($seconds);
+	$at = local($at);
 	return '<time datetime="' . $at->format('c') . '">' . e($text ?? $at->format('H:i')) . '</time>';
 }
 
@@ -67,7 +67,7 @@ function time_tag(int $seconds, ?string $text = null): string
 function state(?array $open, int $n_list, int $n_thread): array
 {
 	$list = conversations(min($n_list, 5000));
-	$messages = $open ? messages($open, min($n_thread, 5000)) : [];
+	$messages = $open ? messages($open['id'], min($n_thread, 5000)) : [];
 	$seen = array_column(array_filter($messages, fn ($m) => $m['direction'] === 'in'), 'id');
 	return [
 		'unread' => $list[0]['all_unread'] ?? 0,
@@ -140,7 +140,7 @@ function show_thread(array $messages, int $max): void
 	}
 	$day = '';
 	foreach ($messages as $m) {
-		$at = local($m['seconds']);
+		$at = local($m['at']);
 		if ($day !== $at->format('Ymd')) {
 			$day = $at->format('Ymd');
 			echo "<li id=\"d$day\" class=\"day\">", e(day_name($at, 'l, j F Y')), "</li>\n";
@@ -151,7 +151,7 @@ function show_thread(array $messages, int $max): void
 
 function show_incoming(array $m): void
 {
-	$is_late = $m['occurred'] !== null && $m['seconds'] - $m['occurred'] > 600; ?>
+	$is_late = $m['occurred_at'] && strtotime($m['at']) - strtotime($m['occurred_at']) > 600; ?>
 <li id="in<?= $m['id'] ?>" class="in">
 	<?php if ((string) $m['body'] !== ''): ?>
 	<p dir="auto"><?= e($m['body']) ?></p>
@@ -159,8 +159,8 @@ function show_incoming(array $m): void
 	<p><a href="<?= e($m['media_url']) ?>" target="_blank" rel="noopener noreferrer">Open the
 		picture</a></p>
 	<?php endif ?>
-	<footer><?= time_tag($m['seconds']) ?>
-		<?= $is_late ? 'written ' . local($m['occurred'])->format('j M H:i') : '' ?></footer>
+	<footer><?= time_tag($m['at']) ?>
+		<?= $is_late ? 'written ' . local($m['occurred_at'])->format('j M H:i') : '' ?></footer>
 </li>
 <?php
 }
@@ -170,7 +170,7 @@ function show_reply(array $m): void
 	$state = $m['state'] === 'sent' && $m['status'] ? "sent {$m['status']}" : $m['state'];
 	[$icon, $class, $words, $again] = STATES[$state];
 	$why = $m['error'] ?? match (true) {
-		$state === 'waiting' && time() - $m['seconds'] > 60
+		$state === 'waiting' && time() - strtotime($m['at']) > 60
 			=> 'Nobody sends it: does the worker run?',
 		$m['status_text'] === $m['status'] => null,
 		in_array($m['status'], ['failed', 'unknown'], true) => $m['status_text'],
@@ -180,7 +180,7 @@ function show_reply(array $m): void
 	<p dir="auto"><?= e($m['body']) ?></p>
 	<footer>
 		<bdi><?= $m['is_automatic'] ? 'Automatic answer' : e($m['author']) ?></bdi>
-		<?= time_tag($m['seconds']) ?>
+		<?= time_tag($m['at']) ?>
 		<span class="state <?= $class ?>"><?= icon($icon), $words ?></span>
 	</footer>
 	<?php if ($why !== null): ?>

@@ -86,7 +86,7 @@ async function refresh() {
 	try {
 		do {
 			isAskedAgain = false;
-			const answer = await fetch(`state${location.search}`,
+			const answer = await fetch(`./${location.search}`,
 				{ headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(5000) });
 			if (!answer.ok)
 				throw new Error(answer.status);

@@ -7,50 +7,23 @@ require __DIR__ . '/../lib/inbox.php';
 require __DIR__ . '/../lib/hours.php';
 require __DIR__ . '/../lib/page.php';
 
-const EVENTS_SECONDS = 55; // then the browser comes back
-const HEADERS = [
-	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
-		. "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-		. "frame-ancestors 'none'",
-	'X-Content-Type-Options: nosniff',
-	'Referrer-Policy: same-origin',
-	'Cross-Origin-Opener-Policy: same-origin',
-	'Cache-Control: no-store',
-];
-
 function number(mixed $value): int
 {
-	return is_string($value) && preg_match('/^\d{1,18}$/D', $value) ? (int) $value
-		: throw new DomainException('This is not a number.', 400);
+	return filter_var($value, FILTER_VALIDATE_INT, ['options' => ['min_range' => 1]])
+		?: throw new DomainException('This is not a number.', 400);
 }
 
-/** A form of another site comes with that site's origin; browsers see to it. */
-function check_origin(): void
+/** The data for app.js, else the page. */
+function answer(array $data, callable $show): void
 {
-	$site = $_SERVER['HTTP_SEC_FETCH_SITE'] ?? null;
-	$origin = preg_replace('~^https?://~', '', $_SERVER['HTTP_ORIGIN'] ?? '');
-	if ($site !== null ? $site !== 'same-origin' : $origin !== ($_SERVER['HTTP_HOST'] ?? null)) {
-		throw new DomainException('This form was not sent by a page of the inbox.', 403);
-	}
+	echo WANTS_JSON ? json_encode($data, JSON_THROW_ON_ERROR) : html($show);
 }
 
-/** The page, or what of it changes. */
-function show(bool $is_page): void
+function show(): void
 {
 	$open = isset($_GET['c']) ? conversation(number($_GET['c'])) : null;
-	$state = state($open, number($_GET['list'] ?? '100'), number($_GET['thread'] ?? '200'));
-	if ($is_page) {
-		show_page($state, $open, agent());
-	} else {
-		header('Content-Type: application/json');
-		echo json_encode($state, JSON_THROW_ON_ERROR);
-	}
-}
-
-/** Whom the web server has let in. */
-function agent(): string
-{
-	return setting('REMOTE_USER', 'support');
+	$state = state($open, number($_GET['list'] ?? 100), number($_GET['thread'] ?? 200));
+	answer($state, fn () => show_page($state, $open, AGENT));
 }
 
 /** Not a status of what others than the inbox have sent. */
@@ -65,66 +38,63 @@ function is_news(array $notification): bool
 /** Server-sent events: "there is news", and a sign of life each 2 s. */
 function stream_events(): void
 {
-	$db = db();
-	$db->exec('listen sms_event; listen inbox');
+	db()->exec('listen sms_event; listen inbox');
 	header('Content-Type: text/event-stream');
 	header('X-Accel-Buffering: no');
-	while (ob_get_level()) {
-		ob_end_flush();
-	}
+	while (ob_get_level() && ob_end_flush());
 	$line = "data: news\n\n"; // of the time before
-	for ($end = time() + EVENTS_SECONDS; time() < $end; ) {
+	for ($end = time() + 55; time() < $end; ) { // then the browser comes back
 		echo $line;
 		flush(); // ends this when the browser has gone
-		$notification = $db->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
-		$line = $notification && is_news($notification) ? "data: news\n\n" : "event: alive\ndata:\n\n";
+		$told = db()->pgsqlGetNotify(PDO::FETCH_ASSOC, 2000);
+		$line = $told && is_news($told) ? "data: news\n\n" : "event: alive\ndata:\n\n";
 	}
+}
+
+/** A form of another site comes with that site's origin; browsers see to it. */
+function is_own_form(): bool
+{
+	$site = $_SERVER['HTTP_SEC_FETCH_SITE'] ?? null;
+	$origin = preg_replace('~^https?://~', '', $_SERVER['HTTP_ORIGIN'] ?? '');
+	return $site !== null ? $site === 'same-origin' : $origin === ($_SERVER['HTTP_HOST'] ?? null);
 }
 
 function take_form(string $name, array $form): void
 {
-	check_origin();
+	is_own_form() ?: throw new DomainException('This form is not of a page of the inbox.', 403);
 	$id = $name === 'again' ? send_again(number($form['id'] ?? '')) : number($form['c'] ?? '');
 	if ($name === 'reply') {
-		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', agent());
+		reply(conversation($id), $form['key'] ?? '', $form['body'] ?? '', AGENT);
 	} elseif ($name === 'read') {
 		mark_read($id, number($form['seen'] ?? ''));
 	}
-	header("Location: ./?c=$id", true, wants_json() ? 204 : 303);
+	header("Location: ./?c=$id", true, WANTS_JSON ? 204 : 303);
 }
 
-function wants_json(): bool
-{
-	return str_contains($_SERVER['HTTP_ACCEPT'] ?? '', 'json');
-}
-
-function refuse(int $status, string $message): void
-{
-	if (!headers_sent()) { // else it was events: the browser comes back
-		http_response_code($status);
-		if (wants_json()) {
-			header('Content-Type: application/json');
-			echo json_encode(['error' => $message]);
-		} else {
-			show_error($message, $status === 503);
-		}
-	}
-}
-
-array_map('header', HEADERS);
+define('AGENT', setting('REMOTE_USER', 'support')); // whom the web server has let in
+define('WANTS_JSON', str_contains($_SERVER['HTTP_ACCEPT'] ?? '', 'json')); // app.js
+header('Content-Type: ' . (WANTS_JSON ? 'application/json' : 'text/html'));
+header("Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+	. "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+	. "frame-ancestors 'none'");
+header('X-Content-Type-Options: nosniff');
+header('Cache-Control: no-store');
 try {
 	$path = (string) parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 	$route = substr($path, strrpos($path, '/') + 1);
 	match ("{$_SERVER['REQUEST_METHOD']} $route") {
-		'GET ' => show(true),
-		'GET state' => show(false),
+		'GET ' => show(),
 		'GET events' => stream_events(),
-		'POST reply', 'POST again', 'POST read' => take_form($route, array_filter($_POST, 'is_string')),
+		'POST reply', 'POST again', 'POST read'
+			=> take_form($route, array_filter($_POST, 'is_string')),
 		default => throw new DomainException('There is no such page.', 404),
 	};
-} catch (DomainException $e) {
-	refuse($e->getCode(), $e->getMessage());
-} catch (PDOException $e) {
-	report($e);
-	refuse(503, 'The database cannot be reached now. This page tries again by itself.');
+} catch (DomainException | PDOException $e) {
+	[$status, $why] = $e instanceof DomainException ? [$e->getCode(), $e->getMessage()]
+		: [503, 'The database cannot be reached now. This page tries again by itself.'];
+	$status === 503 && report($e);
+	if (!headers_sent()) { // else it was events: the browser comes back
+		http_response_code($status);
+		answer(['error' => $why], fn () => show_error($why, $status === 503));
+	}
 }

@@ -32,6 +32,7 @@ function answer_next(string $hours): bool
 {
 	$event = query("select id, left(phone, 250) as phone, phone ~ '^[+]?[0-9]{7,15}$'
 			and phone is distinct from sms.phone_number(?)
+			and not exists (select from sms.keyword k where k.keyword = claim.keyword)
 			and received_at > now() - interval '1 hour' as is_answerable
 		from sms.claim('inbox-answers', 1, '1 minute', '{incoming_sms}')",
 		setting('SMS_NUMBER', ''))->fetch();

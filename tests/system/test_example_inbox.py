@@ -485,9 +485,11 @@ def test_office_hours(inbox):
 
 
 def test_automatic_answer(inbox, browser, gateway):
-    """Once a customer and day; not to names, short codes, ourselves, nor to what is old."""
+    """Once a customer and day; not to names, short codes, ourselves, keywords, nor to what is old."""
+    inbox.execute("insert into sms.keyword (keyword, channel) values ('VERIFY', 'login')")
     night = inbox.worker("never", AUTO_ANSWER="We sleep 😴", OFFICE_TIMEZONE="Pacific/Auckland")
     inbox.post(incoming("Vodafone", "Your bill"), incoming("7373", "You have won"),
+               incoming("+15550003", "Verify 4711"),
                incoming("+4915100000001", "an echo"), incoming(ALICE, "Hi"),
                incoming(ALICE, "Anybody there?"), incoming("00447700900123", "Hi"))
     inbox.wait_states("sent", "sent")

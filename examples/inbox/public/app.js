@@ -38,12 +38,15 @@ function isAtEnd() {
 }
 
 function show(state) {
-	const came = patch(list, state.list).filter(({ row, old }) =>
+	const changed = patch(list, state.list);
+	if (changed.length) // it has moved: what is open stays in sight
+		list.querySelector('.current')?.scrollIntoView({ block: 'nearest' });
+	const came = changed.filter(({ row, old }) =>
 		Number(row.dataset.unread) > Number(old?.dataset.unread ?? 0));
 	for (const { row } of came.slice(0, 3)) {
 		if (row.id !== `c${section?.dataset.id}` || document.hidden)
-			toast(`${row.querySelector('.name').textContent}: ${row.querySelector('.preview').textContent}`,
-				row.querySelector('a').href);
+			toast(`\u2068${row.querySelector('.name').textContent}\u2069: ` // a number stays as it is
+				+ row.querySelector('.preview').textContent, row.querySelector('a').href);
 	}
 	if (thread) {
 		const wasAtEnd = isAtEnd();

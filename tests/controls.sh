@@ -174,7 +174,7 @@ controls() {
 
 	# logs
 	control 'silence about phone numbers' cgi/handle.c \
-		's/^\t\tanswer(res, ev, e);/\t\tlog_info("%.*s", (int)ev->phone.len, ev->phone.ptr);\n&/' \
+		's|^\tanswer(&s->res, ev, e);|\tlog_info("%.*s", (int)ev->phone.len, ev->phone.ptr);\n&|' \
 		'test_one_notification_an_event'
 	control 'the look for parts of a password' src/hosts.c \
 		's/if (is_bad)/if (is_bad \&\& options == NULL)/' \

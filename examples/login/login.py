@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import psycopg
 
 WITHIN = os.environ.get("LOGIN_WITHIN", "10 minutes")  # the SMS has to come
 PER_CLIENT, PER_PHONE = 10, 20  # attempts in 10 minutes
+# Nothing is prepared: a pooler may stand in between.
 CONNINFO = "connect_timeout=5 tcp_user_timeout=30000 application_name=login"
 
 PAGE = Path(__file__).parent / "page"
@@ -45,7 +46,7 @@ def describe(e):
     """Without the values that messages other than those of connections may quote."""
     if isinstance(e, psycopg.OperationalError):
         return " ".join(str(e).split())
-    line = traceback.extract_tb(e.__traceback__)[-1].lineno
+    line = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == __file__][-1]
     return f"{type(e).__name__} {getattr(e, 'sqlstate', '')} at line {line}"
 
 
@@ -61,15 +62,14 @@ SMS_NUMBER = number(SHOWN_NUMBER)
 
 # Takes one reply of each number and notes it, in one statement: neither is lost.  The code
 # says whose it is: who else tries to log in with the same number gets nothing by it.  VERIFY
-# alone will do for an attempt that no other was open beside.
+# alone will do where no other attempt can be meant: none of the last hour has failed.
 TAKE = """
 with reply as materialized (
     select r.phone, r.id, r.received_at, coalesce(substring(r.body from '[0-9]+'),
-        (select a.code from login.attempt a where a.phone = r.phone and a.ended_at is null
+        (select a.code from login.attempt a where a.phone = r.phone and a.reply_id is null
             and r.received_at >= a.asked_at and r.received_at < a.until and not exists (
                 select from login.attempt o where o.phone = a.phone and o.code <> a.code
-                and o.asked_at < a.until and coalesce(o.ended_at, o.until) > a.asked_at))
-        ) as code
+                and coalesce(o.verified_at, 'infinity') > a.asked_at))) as code
     from (select phone, min(asked_at) as since, max(until) as until
         from login.attempt where reply_id is null and closes_at > now()
         group by phone order by phone) a,
@@ -77,14 +77,15 @@ with reply as materialized (
 ), noted as (
     update login.attempt a set other_sms = true,
         reply_id = case when a.code = r.code then r.id end,
-        ended_at = case when a.code = r.code then now() end,
+        verified_at = case when a.code = r.code then now() end,
         closes_at = greatest(closes_at, case when a.code = r.code -- time to come back
             then now() + interval '5 minutes' end)
     from reply r
     where a.phone = r.phone and a.reply_id is null
         and r.received_at >= a.asked_at and r.received_at < a.until
         and (a.code = r.code or not exists (
-            select from login.attempt o where o.phone = r.phone and o.code = r.code)))
+            select from login.attempt o where o.phone = r.phone and o.code = r.code
+            and o.secret is not null and r.received_at < o.until)))
 select count(*) from reply"""
 
 FORGET = """
@@ -118,8 +119,7 @@ with used as (
 insert into login.session (secret, phone, until)
 select %s, phone, now() + interval '12 hours' from used"""
 
-GIVE_UP = """
-update login.attempt set secret = null, ended_at = coalesce(ended_at, now()) where secret = %s"""
+GIVE_UP = "update login.attempt set secret = null where secret = %s"
 SESSION = "select phone from login.session where secret = %s and until > now()"
 SIGN_OUT = "delete from login.session where secret = %s"
 
@@ -132,7 +132,7 @@ def database():
     if not SLOTS.acquire(timeout=5):
         raise psycopg.OperationalError("all connections are in use")
     try:
-        with psycopg.connect(CONNINFO, autocommit=True) as db:
+        with psycopg.connect(CONNINFO, autocommit=True, prepare_threshold=None) as db:
             yield db
     finally:
         SLOTS.release()
@@ -151,6 +151,7 @@ def add_attempt(db, phone, client, secret):
     return True
 
 
+BEAT = b"event: beat\ndata:\n\n"
 STREAMS, MAX_STREAMS = {}, 400  # event of a page that waits: (the attempt's secret, what it shows)
 STOPPING = threading.Event()
 
@@ -173,7 +174,7 @@ def listen():
     pause = 0.5
     while True:
         try:
-            with psycopg.connect(CONNINFO, autocommit=True) as db:
+            with psycopg.connect(CONNINFO, autocommit=True, prepare_threshold=None) as db:
                 notified = []
                 db.add_notify_handler(notified.append)
                 db.execute("listen login")
@@ -255,9 +256,9 @@ class Handler(BaseHTTPRequestHandler):
             with database() as db:
                 if self.attempt(db)[0] != shown:
                     changed.set()
-            self.send(200, b":\n\n", "text/event-stream", {"X-Accel-Buffering": "no"})
-            while len(STREAMS) <= MAX_STREAMS and not changed.wait(15):  # else it asks again
-                self.wfile.write(b":\n\n")  # finds out whether the browser is gone
+            self.send(200, BEAT, "text/event-stream", {"X-Accel-Buffering": "no"})
+            while len(STREAMS) <= MAX_STREAMS and not changed.wait(5):  # else it asks again
+                self.wfile.write(BEAT)  # each side finds out whether the other is gone
             if changed.is_set() and not STOPPING.is_set():
                 self.wfile.write(b"data: changed\n\n")
         finally:
@@ -299,11 +300,15 @@ class Handler(BaseHTTPRequestHandler):
     def is_from_our_page(self):
         """No other site posts here with our cookies, or signs its visitors in."""
         site, origin = self.headers.get("Sec-Fetch-Site"), self.headers.get("Origin", "")
-        return site == "same-origin" if site else urlsplit(origin).netloc == self.headers["Host"]
+        return site == "same-origin" if site else origin.partition("://")[2] == self.headers["Host"]
 
     def client(self):
         """The browser's network, as nginx says: with IPv6 it has 2^64 addresses."""
-        address = ipaddress.ip_address(self.headers.get("X-Real-IP") or self.client_address[0])
+        try:
+            address = ipaddress.ip_address(self.headers.get("X-Real-IP") or self.client_address[0])
+        except ValueError:
+            return "unknown"
+        address = getattr(address, "ipv4_mapped", None) or address
         return str(ipaddress.ip_network((address, 64 if address.version == 6 else 32), False))
 
     def is_secure(self):
@@ -343,7 +348,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = False  # at the end, answers under way are waited for
+    daemon_threads = True  # a browser may keep a connection open, and say nothing
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
@@ -366,6 +371,7 @@ def main():
         for changed in list(STREAMS):
             changed.set()
         server.server_close()
+        time.sleep(1)  # for answers under way
 
 
 if __name__ == "__main__":

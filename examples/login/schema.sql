@@ -16,7 +16,7 @@ create table if not exists login.attempt (
 	asked_at  timestamptz not null default now(),
 	until     timestamptz not null, -- the SMS must have been received before
 	closes_at timestamptz not null, -- it may come out of the spool, and the browser come back, before
-	ended_at  timestamptz,        -- its SMS came, or the browser has given up
+	verified_at timestamptz,      -- its SMS came
 	other_sms boolean not null default false, -- one came that has the code of no attempt
 	reply_id  bigint unique,      -- the SMS that has the code: sms.event.id
 	primary key (phone, code)

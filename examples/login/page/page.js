@@ -8,10 +8,16 @@ addEventListener('pageshow', (event) => {
 });
 
 // Each stream ends with one message, when this page no longer shows what holds.  Where it
-// breaks, the next one says what was missed.
+// breaks, or is silent, the next one says what was missed.
 function listen(banner) {
 	const stream = new EventSource(`/wait?${document.body.dataset.state}`);
-	let wasOpen = false;
+	let wasOpen = false, watch;
+	const beat = () => { // is due every 5 s; a phone may have slept meanwhile
+		clearTimeout(watch);
+		watch = setTimeout(() => stream.onerror(), 20_000);
+	};
+	beat();
+	stream.addEventListener('beat', beat);
 	stream.onopen = () => {
 		wasOpen = true;
 		banner.hidden = true;
@@ -21,6 +27,7 @@ function listen(banner) {
 		location.reload();
 	};
 	stream.onerror = () => {
+		clearTimeout(watch);
 		stream.close();
 		banner.hidden = wasOpen; // once is no news
 		setTimeout(listen, 2000, banner);

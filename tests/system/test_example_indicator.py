@@ -339,16 +339,20 @@ def test_a_slow_browser_is_let_go_and_holds_up_nobody(indicator):
     slow.connect(("127.0.0.1", indicator.port))
     slow.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     fast = get(indicator, "/events", read=False)
+    end = time.monotonic() + process.SLOW
     for n in range(12):  # 0.8 MB each, more than sockets hold
         indicator.execute(f"update sms.message set status_text = repeat('\U0001f680', 1990) || {n}")
         indicator.execute(NOTICE)
-        while f"\U0001f680{n}\"" not in fast.readline().decode():
-            pass
+        line = b""
+        while f"\U0001f680{n}\"" not in line.decode():
+            line = fast.readline()
+            assert line and time.monotonic() < end, n
     fast.connection.close()
     slow.settimeout(process.SLOW)
+    end = time.monotonic() + process.SLOW
     try:
         while slow.recv(1 << 20):
-            pass
+            assert time.monotonic() < end, "it is not let go"
     except ConnectionResetError:
         pass
     slow.close()

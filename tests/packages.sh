@@ -48,10 +48,9 @@ log_packages() {
 policy=/usr/sbin/policy-rc.d
 cluster_conf=/etc/postgresql-common/createcluster.d/smshook-quickstart.conf
 
-# Services of the packages that we may bring, as service:package.
+# Services of the packages that we may bring, as service:package; and all php*-fpm.
 services='nginx:nginx-common postgresql:postgresql-common apache2:apache2
-	apache-htcacheclean:apache2 lighttpd:lighttpd pgbouncer:pgbouncer
-	php7.4-fpm:php7.4-fpm php8.2-fpm:php8.2-fpm php8.4-fpm:php8.4-fpm'
+	apache-htcacheclean:apache2 lighttpd:lighttpd pgbouncer:pgbouncer'
 
 # As root, by `quickstart install-packages`.  No service that comes with a
 # package is started, no database cluster made, and none is left enabled.
@@ -59,14 +58,14 @@ install_packages() {
 	local pair name wanted=()
 	exec 8</var/lib/dpkg && flock 8 # two quickstarts: one after the other
 	new=
-	for pair in $services; do
-		is_installed "${pair#*:}" || new="$new $pair"
-	done
 	trap 'exit 1' INT TERM HUP
 	trap release_services EXIT
 	hold_services
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 	apt-get update || say 'apt-get update failed: going on with the lists that are here'
+	for pair in $services $(apt-cache pkgnames php | sed -n 's/^php[0-9][0-9.]*-fpm$/&:&/p'); do
+		is_installed "${pair#*:}" || new="$new $pair"
+	done
 	for name; do
 		case $name in
 		\?*) ! apt-cache show "${name#\?}" >/dev/null 2>&1 || wanted+=("${name#\?}") ;;
@@ -151,12 +150,15 @@ install_node() { # PACKAGE@VERSION...
 	export NODE_PATH=$folder/node_modules # for the tests
 	command -v node >/dev/null || (install_missing '?nodejs' '?npm')
 	for package; do
-		has_node "$package" || missing+=("$package")
+		has_node "$package" && continue
+		missing+=("$package")
+		rm -rf "${NODE_PATH:?}/${package%@*}" # half installed
 	done
 	[ ${#missing[@]} != 0 ] || return 0
 	if command -v npm >/dev/null; then
 		timeout 120 npm install --prefix "$folder" --cache "$folder/cache" --no-audit \
-			--no-fund --no-package-lock --fetch-retries 1 "${missing[@]}" >>"$log" 2>&1 </dev/null 9>&-
+			--no-fund --no-package-lock --ignore-scripts --fetch-retries 1 \
+			"${missing[@]}" >>"$log" 2>&1 </dev/null 9>&-
 		rm -rf "$folder/cache"
 	fi
 	for package in "${missing[@]}"; do
@@ -165,7 +167,10 @@ install_node() { # PACKAGE@VERSION...
 	done
 }
 
-has_node() { [ -d "$NODE_PATH/${1%@*}" ] || [ -d "/usr/share/nodejs/${1%@*}" ]; }
+has_node() {
+	NODE_PATH="$NODE_PATH:/usr/share/nodejs" \
+		node -e 'require(process.argv[1])' "${1%@*}" >/dev/null 2>&1 </dev/null
+}
 
 install_browser() {
 	install_missing '?chromium' '?fonts-noto-color-emoji' '?fonts-noto-core'
@@ -177,7 +182,8 @@ install_browser() {
 install_example_packages() {
 	local wanted=()
 	export NODE_PATH=$build/node/node_modules
-	command -v node >/dev/null || wanted+=(nodejs '?node-pg')
+	command -v node >/dev/null || wanted+=(nodejs)
+	has_node pg || command -v npm >/dev/null || wanted+=('?node-pg')
 	has_php_pgsql || wanted+=(php-cli php-pgsql)
 	has_psycopg || wanted+=('?python3-psycopg')
 	install_missing "${wanted[@]}"

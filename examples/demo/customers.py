@@ -83,7 +83,7 @@ class Crowd:
     def go_on_with_an_order(self):
         """Its SMS is queued, sent, then delivered; one in twelve fails."""
         if not self.orders or len(self.orders) < MOST_ORDERS and random.random() < 0.4:
-            phone = f"{random.choice(BUYERS)}{random.randrange(100):02}"
+            phone = f"{random.choice(BUYERS)}{random.randrange(5, 100):02}"  # +46...05 to 99
             end = "failed" if next(self.numbers) % 12 == 4 else "delivered"
             self.orders.append((next(self.gateway.ids), phone, [end, "sent", "queued"]))
         sms_id, phone, words = order = random.choice(self.orders)

@@ -1,6 +1,6 @@
 -- What the page lists: the newest 100 messages, by the receipt that told of each first.
 -- The 500 newest receipts are found by index, however long the log is; their messages, one
--- by one by primary key.  A message keeps its place while its state changes.
+-- by one by primary key.  Many receipts of one message leave room for fewer.  A message keeps its place while its state changes.
 select
 	m.source || ' ' || m.message_id as key,
 	m.message_id as id,

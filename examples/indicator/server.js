@@ -65,7 +65,9 @@ function push(bytes) {
 
 // The page is of those who send; a part of the number is enough to know it by.
 function masked(phone) {
-	return (phone ?? '').replace(/^\+?\d{3,}(\d{4})$/, '\u2022\u2022\u2022 $1');
+	const digits = phone?.replace(/\D/g, '') ?? '';
+	const isName = digits.length < 5 || /\p{L}/u.test(phone.replace(/^tel:/i, ''));
+	return isName ? phone ?? '' : `\u2022\u2022\u2022 ${digits.slice(-4)}`;
 }
 
 // Takes what a look has found, and tells the pages what is new in it.

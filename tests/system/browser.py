@@ -40,11 +40,14 @@ class Browser:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, method, page, *arguments):
+        assert self.process.running(), f"the browser has ended: {self.process.text()}"
         self.process.popen.stdin.write(json.dumps([method, page, *arguments]).encode() + b"\n")
         self.process.popen.stdin.flush()
         out = self.process.popen.stdout
         ready = select.select([out], [], [], 3 * process.SLOW)[0]
         line = out.readline() if ready else b""
+        if not line:
+            self.process.kill()  # a late line would be the answer to the next call
         assert line, f"the browser does not answer: {self.process.text()}"
         answer = json.loads(line)
         assert "error" not in answer, f"{method} {arguments}: {answer['error']}"

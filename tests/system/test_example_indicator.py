@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 
+import psycopg
 import pytest
 
 import process
@@ -143,6 +144,25 @@ def test_row_turns_green_before_the_users_eyes(indicator, browser):
     page.reload()
     wait_row(page, "last", "queued")
     assert states(page) == expected == states(second)
+
+
+def test_numbers_are_masked_and_names_are_not(indicator, browser):
+    serve(indicator)
+    dots = "\u2022\u2022\u2022 "
+    texts = {"+49/171/1234567": dots + "4567", "tel:+4915112345678": dots + "5678",
+             "491512": dots + "1512", "0049 (30) 23125-118": dots + "5118",
+             "7726": "7726", "Vodafone": "Vodafone", "Shop24680": "Shop24680",
+             "1234567 \u05e9\u05dc": "1234567 \u05e9\u05dc"}
+    indicator.post(status("none", "sent", phone=None),
+                   *(status(f"m{n}", "sent") for n in range(len(texts))))
+    for n, phone in enumerate(texts):  # as they are, whatever smshook makes of them
+        indicator.execute("update sms.message set phone = %s where message_id = %s", phone, f"m{n}")
+    indicator.execute(NOTICE)
+    page = browser.page()
+    page.open(indicator.url)
+    page.wait(f"{ROW} .phone", "Vodafone")
+    assert page.texts(f"{ROW} .phone") == [*reversed(texts.values()), ""]
+    assert page.errors() == []
 
 
 def test_texts_of_strangers_are_text(indicator, browser):
@@ -339,16 +359,20 @@ def test_a_slow_browser_is_let_go_and_holds_up_nobody(indicator):
     slow.connect(("127.0.0.1", indicator.port))
     slow.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     fast = get(indicator, "/events", read=False)
+    end = time.monotonic() + process.SLOW
     for n in range(12):  # 0.8 MB each, more than sockets hold
         indicator.execute(f"update sms.message set status_text = repeat('\U0001f680', 1990) || {n}")
         indicator.execute(NOTICE)
-        while f"\U0001f680{n}\"" not in fast.readline().decode():
-            pass
+        line = b""
+        while f"\U0001f680{n}\"" not in line.decode():
+            line = fast.readline()
+            assert line and time.monotonic() < end, n
     fast.connection.close()
     slow.settimeout(process.SLOW)
+    end = time.monotonic() + process.SLOW
     try:
         while slow.recv(1 << 20):
-            pass
+            assert time.monotonic() < end, "it is not let go"
     except ConnectionResetError:
         pass
     slow.close()
@@ -383,6 +407,19 @@ def test_the_server_is_strict(indicator):
     text = open_streams[0].read().decode()  # to its end
     assert json.loads(re.match(r"event: list\ndata: (.*)\n\n", text)[1])["messages"] == []
     assert not listeners(indicator)
+
+
+def test_its_role_reads_receipts_alone(indicator):
+    schema = (indicator.folder / "schema.sql").read_text()
+    indicator.execute("grant smshook_reader to indicator")  # as it once was
+    indicator.execute(schema)
+    with indicator.cluster.connect(indicator.database, "indicator") as c:
+        c.execute((indicator.folder / "messages.sql").read_text())
+        for sql in ("select from sms.incoming_sms", "select from sms.event",
+                    "select sms.take_reply('x', '+4930', now(), '1 day')",
+                    "select sms.drop_consumer('x')"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                c.execute(sql)
 
 
 def test_the_list_of_a_long_log_is_found_by_index(indicator):

@@ -9,10 +9,10 @@ check_sanitized() {
 }
 
 check_threads() {
-	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j2 check-threads
+	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j3 check-threads
 }
 
-check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make -j2 distcheck; }
+check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make -j3 distcheck; }
 
 check_lint() { cd "$build/gcc" && make lint; }
 

@@ -188,7 +188,7 @@ one_release() { # RELEASE
 	if one_step "$1" build 'build' in_root "$1" build "$tarball"; then
 		one_step "$1" unit 'unit tests' in_root "$1" tests '$(check_PROGRAMS)'
 		one_step "$1" sql 'SQL tests' in_root "$1" tests tests/sql.sh
-		one_step "$1" system 'system tests (some minutes)' in_root "$1" tests tests/system.sh
+		one_step "$1" system 'system tests (some minutes)' in_root "$1" tests 'tests/cases.sh tests/system.sh'
 		one_step "$1" boot 'booted, with its systemd' in_root "$1" boot
 	fi
 	[ "$failed" != 0 ] || rm -rf "$state/$1/upper" "$state/$1/work"

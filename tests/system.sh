@@ -1,8 +1,8 @@
 #!/bin/sh
 # System tests (pytest) with real web servers and a private PostgreSQL, as TAP.
 #
-#	tests/system.sh			all but what tests/faults.sh, tests/readers.sh,
-#					tests/commands.sh and tests/examples.sh run
+#	tests/system.sh			all but what tests/cases.sh, faults.sh, readers.sh,
+#					commands.sh and examples.sh run
 #	tests/system.sh ARGUMENT...	arguments go to pytest: -k nginx, -x, ...
 #
 # SMSHOOK_BUILD is the folder of the programs.  SMSHOOK_FAST=1 leaves out what
@@ -23,7 +23,7 @@ skip() {
 
 "$python" -c 'import psycopg, pytest' 2>/dev/null ||
 	skip "$python has no pytest or no psycopg"
-[ $# != 0 ] || set -- -k 'not faults and not soak and not booted' -m 'not readers and not commands and not examples'
+[ $# != 0 ] || set -- -k 'not faults and not soak and not booted' -m 'not cases and not readers and not commands and not examples'
 # pytest's own report goes to stderr, TAP to what stdout was.
 export SMSHOOK_TAP_FD=3 PYTHONDONTWRITEBYTECODE=1
 exec "$python" -m pytest -q --tb=short -p no:cacheprovider \

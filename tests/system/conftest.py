@@ -47,7 +47,8 @@ class Tap:
 
 
 # What has a script of its own beside tests/system.sh: see tests/system/README.
-PARTS = {"readers": ("test_consumers", "test_docs", "test_large", "test_migration", "test_readers",
+PARTS = {"cases": ("test_cases",),
+         "readers": ("test_consumers", "test_docs", "test_large", "test_migration", "test_readers",
                      "test_work"),
          "commands": ("test_check", "test_purge_command", "test_rejected", "test_sample", "test_tail",
                       "test_token_command"),
@@ -72,6 +73,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes its time")
+    config.addinivalue_line("markers", "cases: the list of requests, in each way")
     config.addinivalue_line("markers", "readers: of applications that read")
     config.addinivalue_line("markers", "commands: of the command smshook")
     config.addinivalue_line("markers", "examples: of the applications in examples/")

@@ -9,7 +9,7 @@ check_sanitized() {
 }
 
 check_threads() {
-	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j3 check-threads
+	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j4 check-threads
 }
 
 check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make -j4 distcheck; }

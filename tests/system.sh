@@ -1,7 +1,7 @@
 #!/bin/sh
 # System tests (pytest) with real web servers and a private PostgreSQL, as TAP.
 #
-#	tests/system.sh			all but what tests/cases.sh, faults.sh, readers.sh,
+#	tests/system.sh			all but what tests/cases.sh, faults.sh, disks.sh, readers.sh,
 #					commands.sh and examples.sh run
 #	tests/system.sh ARGUMENT...	arguments go to pytest: -k nginx, -x, ...
 #

@@ -2,17 +2,17 @@
 # Sourced by ./quickstart: the whole test suite.  Each build has a folder of its
 # own, the sources stay as they are, and the last line adds everything up.
 
-check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make -j4 check; }
+check_gcc() { build_in "$build/gcc" CC=gcc --enable-werror && make -j3 check; }
 
 check_sanitized() {
-	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j4 check-programs
+	build_in "$build/asan" CC=clang --enable-werror --enable-sanitize=address,undefined && make -j3 check-programs
 }
 
 check_threads() {
-	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j4 check-threads
+	build_in "$build/tsan" CC=clang --enable-werror --enable-sanitize=thread && make -j3 check-threads
 }
 
-check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make -j4 distcheck; }
+check_dist() { cd "$build/gcc" && SMSHOOK_FAST=1 make -j3 distcheck; }
 
 check_lint() { cd "$build/gcc" && make lint; }
 

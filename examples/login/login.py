@@ -1,4 +1,4 @@
-"""Login by SMS: signs in the browser whose number has texted VERIFY and its code.
+"""Login by SMS: signs in the browser whose number has texted VERIFY, and its code where needed.
 
 One thread listens to PostgreSQL, takes the replies and wakes up the pages that wait."""
 import hashlib

@@ -148,7 +148,7 @@ install_test_packages() {
 install_node() { # PACKAGE@VERSION...
 	local package missing=() folder=$build/node
 	export NODE_PATH=$folder/node_modules # for the tests
-	command -v node >/dev/null || (install_missing '?nodejs' '?npm')
+	command -v npm >/dev/null || (install_missing '?nodejs' '?npm')
 	for package; do
 		has_node "$package" && continue
 		missing+=("$package")

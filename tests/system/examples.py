@@ -87,4 +87,3 @@ class Example:
         for process in self.running:
             process.kill()
         self.nginx.stop()
-

@@ -180,8 +180,10 @@ def test_exactly_once(login, page, second, browser):
     login.post(webhook)
     page.wait("h1", SIGNED_IN)
     login.post(webhook, sms(f"Verify {first_code} again"))  # the same once more, and another
+    wait_for("both to be taken", lambda: len(login.taken()) == 2)
     second.reload()
     second.wait(".bubble", second_code)
+    assert second.count(".notice:visible") == 0  # they have the code of another attempt
     stranger = browser.page()
     stranger.open(login.url)
     stranger.wait("#phone")
